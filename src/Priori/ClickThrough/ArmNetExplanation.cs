@@ -1,0 +1,79 @@
+namespace Priori.ClickThrough;
+
+/// <summary>How much a field is used.</summary>
+/// <param name="Field">Index of the field.</param>
+/// <param name="Importance">Its share of the mean absolute power, in [0, 1]; the shares of all fields sum to 1.</param>
+public sealed record FieldImportance(int Field, double Importance);
+
+/// <summary>A cross feature (interaction term) in use: the set of fields whose gates are open together.</summary>
+/// <param name="Fields">Indices of the fields, ascending.</param>
+/// <param name="Frequency">Share of all (row, neuron) pairs whose open gates are exactly this set, in (0, 1].</param>
+/// <param name="MeanPower">Mean |w| of its fields where it is in use.</param>
+public sealed record CrossFeature(IReadOnlyList<int> Fields, double Frequency, double MeanPower)
+{
+    /// <summary>Order of the interaction: the number of fields.</summary>
+    public int Order => Fields.Count;
+}
+
+/// <summary>
+/// What an <see cref="ArmNet"/> used, over the rows asked about (ARMOR, Cai et al., section 4.4): for one row the local explanation, for a data set the global one.
+/// A field's importance is mean |w| over rows and neurons, normalised to sum 1: the paper's aggregation without weights of its own for neurons or rows.
+/// </summary>
+/// <param name="Fields">Importance of each field, in field order.</param>
+/// <param name="CrossFeatures">Cross features in use, the most frequent first.</param>
+/// <param name="ZeroFraction">Measured share of gates that are exactly zero; 0 means that every neuron uses all fields, whatever alpha is.</param>
+/// <param name="Rows">Rows it was measured over.</param>
+public sealed record ArmNetExplanation(IReadOnlyList<FieldImportance> Fields, IReadOnlyList<CrossFeature> CrossFeatures, double ZeroFraction, long Rows);
+
+/// <summary>Adds up gates and powers over blocks of rows.</summary>
+internal sealed class InteractionTally(int fields)
+{
+    private const int BitsPerWord = 62;
+    private readonly double[] power = new double[fields];
+    private readonly Dictionary<string, (int[] Fields, long Count, double Power)> sets = [];
+    private long rows, gatesSeen, closed;
+
+    /// <summary>Adds a block: gates and powers [rows, neurons, fields].</summary>
+    internal void Add(Tensor gates, Tensor powers)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        Tensor absolute = powers.abs().reshape(-1, fields);
+        Tensor open = gates.ne(0).reshape(-1, fields);
+        rows += gates.size(0);
+        gatesSeen += gates.numel();
+        closed += gates.numel() - open.sum().item<long>();
+        double[] sums = absolute.sum(0, type: ScalarType.Float64).cpu().data<double>().ToArray();
+        for (int j = 0; j < fields; j++) power[j] += sums[j];
+
+        // A set of open gates is a bit mask of one or more words; equal masks are counted together.
+        int words = (fields + BitsPerWord - 1) / BitsPerWord;
+        Tensor bits = zeros(fields, words, ScalarType.Int64);
+        for (int j = 0; j < fields; j++) bits[j, j / BitsPerWord] = 1L << (j % BitsPerWord);
+        Tensor masks = stack([.. Enumerable.Range(0, words).Select(word =>
+            where(open, bits.select(1, word).to(open.device), 0L).sum(1))], 1);
+        var (unique, inverse, counts) = masks.unique(return_inverse: true, return_counts: true, dim: 0);
+        Tensor mean = absolute.sum(1, type: ScalarType.Float64) / open.sum(1);
+        double[] total = zeros(unique.size(0), ScalarType.Float64, device: open.device).index_add_(0, inverse!, mean, 1).cpu().data<double>().ToArray();
+        long[] mask = unique.cpu().data<long>().ToArray();
+        long[] count = counts!.cpu().data<long>().ToArray();
+        for (int i = 0; i < count.Length; i++)
+        {
+            int[] members = [.. Enumerable.Range(0, fields).Where(j => (mask[i * words + j / BitsPerWord] >> (j % BitsPerWord) & 1) == 1)];
+            string key = string.Join(',', members);
+            var known = sets.GetValueOrDefault(key, (members, 0, 0));
+            sets[key] = (members, known.Count + count[i], known.Power + total[i]);
+        }
+    }
+
+    internal ArmNetExplanation Explanation()
+    {
+        if (rows == 0) throw new ArgumentException("An explanation needs at least one row.");
+        double sum = power.Sum();
+        double pairs = gatesSeen / (double)fields;
+        return new ArmNetExplanation(
+            [.. power.Select((p, j) => new FieldImportance(j, sum > 0 ? p / sum : 1.0 / fields))],
+            [.. sets.Values.Select(s => new CrossFeature(s.Fields, s.Count / pairs, s.Power / s.Count)).OrderByDescending(c => c.Frequency).ThenBy(c => c.Order).ThenBy(c => string.Join(',', c.Fields), StringComparer.Ordinal)],
+            closed / (double)gatesSeen,
+            rows);
+    }
+}
