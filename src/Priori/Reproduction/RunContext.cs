@@ -1,0 +1,234 @@
+using System.Security.Cryptography;
+using System.Text;
+using System.Text.Json;
+using Priori.Data;
+using Priori.Runtime;
+using Priori.Training;
+using ScottPlot;
+
+namespace Priori.Reproduction;
+
+/// <summary>Data that the user brought.</summary>
+/// <param name="Path">A file or folder.</param>
+/// <param name="Roles">Columns by role: target, user, item, time.</param>
+public sealed record UserData(string Path, IReadOnlyDictionary<string, string> Roles)
+{
+    /// <summary>The target column, if named.</summary>
+    public string? Target => Roles.GetValueOrDefault("target");
+}
+
+/// <summary>Told what a run does: the face of the command line, or of another program.</summary>
+public interface IRunObserver : IProgress<TrainingProgress>
+{
+    /// <summary>An arm starts.</summary>
+    /// <param name="arm">The arm.</param>
+    /// <param name="seed">The seed.</param>
+    void ArmStarted(string arm, int seed);
+
+    /// <summary>An arm is done, now or in the run that is continued.</summary>
+    /// <param name="result">Its result.</param>
+    void ArmFinished(ArmResult result);
+
+    /// <summary>A table is ready.</summary>
+    /// <param name="table">The table.</param>
+    void Table(TableInfo table);
+
+    /// <summary>Something to say.</summary>
+    /// <param name="text">One line.</param>
+    void Message(string text);
+}
+
+/// <summary>What a recipe's run has: data, seeds, device, and where results go.</summary>
+public sealed class RunContext
+{
+    private readonly IRecipe _recipe;
+    private readonly List<ArmResult> _arms = [];
+    private readonly List<ClaimResult> _checks = [];
+    private readonly List<FigureInfo> _figures = [];
+    private readonly List<TableInfo> _tables = [];
+    private readonly List<string> _notes = [];
+    private string _data = "";
+
+    internal RunContext(IRecipe recipe, RunRequest request, string folder, IRunObserver observer, RunLog log, CancellationToken cancellation)
+    {
+        _recipe = recipe;
+        Budget = request.Budget;
+        Seeds = request.Seeds;
+        Device = Devices.Parse(request.Device);
+        Data = request.Data;
+        DataFolder = request.DataFolder is null ? DataFolder.Default : new DataFolder(request.DataFolder);
+        Folder = folder;
+        Observer = observer;
+        Log = log;
+        Cancellation = cancellation;
+    }
+
+    /// <summary>The budget.</summary>
+    public Budget Budget { get; }
+
+    /// <summary>The seeds, at least one.</summary>
+    public IReadOnlyList<int> Seeds { get; }
+
+    /// <summary>The device.</summary>
+    public Device Device { get; }
+
+    /// <summary>The user's data; null for default data.</summary>
+    public UserData? Data { get; }
+
+    /// <summary>Where real datasets are looked for.</summary>
+    public DataFolder DataFolder { get; }
+
+    /// <summary>Cancelled by Ctrl+C.</summary>
+    public CancellationToken Cancellation { get; }
+
+    /// <summary>The run folder.</summary>
+    public string Folder { get; }
+
+    internal IRunObserver Observer { get; }
+
+    internal RunLog Log { get; }
+
+    /// <summary>
+    /// Runs one arm with one seed, once: its results are stored, and a run that is continued reads them instead.
+    /// Native memory that the body allocates is freed after it.
+    /// </summary>
+    /// <param name="arm">The method, a variant or a baseline.</param>
+    /// <param name="seed">The seed; libtorch's generators are seeded from it.</param>
+    /// <param name="body">Builds, trains, measures.</param>
+    public ArmResult Arm(string arm, int seed, Action<ArmRun> body)
+    {
+        ArgumentNullException.ThrowIfNull(body);
+        Cancellation.ThrowIfCancellationRequested();
+        string file = Path.Combine(Folder, "arms", $"{FileName(arm)}-{seed}.json");
+        ArmResult? result = ArmRun.Load(file);
+        if (result is null)
+        {
+            Observer.ArmStarted(arm, seed);
+            using var scope = NewDisposeScope();
+            Runtime.Seeds.Set(Runtime.Seeds.Derive(seed, 0x41524D));
+            var run = new ArmRun(this, arm, seed, file);
+            body(run);
+            result = run.Finish();
+        }
+        _arms.Add(result);
+        Observer.ArmFinished(result);
+        return result;
+    }
+
+    /// <summary>Says which data were used.</summary>
+    /// <param name="description">In words, with sizes.</param>
+    public void UsedData(string description) => _data = _data.Length == 0 ? description : $"{_data}; {description}";
+
+    /// <summary>Records a claim's figure. It is judged in the full and paper budgets on the recipe's own data.</summary>
+    /// <param name="claimId">Id of a claim that the recipe declares.</param>
+    /// <param name="measured">The figure, averaged over seeds.</param>
+    /// <param name="comparison">Its relation to the threshold.</param>
+    /// <param name="threshold">The threshold.</param>
+    /// <param name="perSeed">The figure of each seed.</param>
+    /// <exception cref="ArgumentException">The recipe declares no such claim.</exception>
+    public void Check(string claimId, double measured, Comparison comparison, double threshold, IReadOnlyList<double>? perSeed = null)
+    {
+        Claim claim = _recipe.Claims.FirstOrDefault(c => c.Id == claimId) ?? throw new ArgumentException($"Recipe '{_recipe.Id}' declares no claim '{claimId}'.", nameof(claimId));
+        bool holds = comparison == Comparison.AtLeast ? measured >= threshold : measured <= threshold;
+        Verdict verdict = Budget == Budget.Smoke || Data is not null ? Verdict.NotJudged : holds ? Verdict.Holds : Verdict.DoesNotHold;
+        _checks.RemoveAll(c => c.Id == claimId);
+        _checks.Add(new ClaimResult(claimId, claim.Text, measured, comparison, threshold, perSeed ?? [], verdict));
+    }
+
+    /// <summary>Draws a figure into the run folder and the report.</summary>
+    /// <param name="name">Its name: letters, digits, hyphens.</param>
+    /// <param name="caption">What it shows.</param>
+    /// <param name="plot">The plot.</param>
+    /// <param name="width">Width in pixels.</param>
+    /// <param name="height">Height in pixels.</param>
+    public void Figure(string name, string caption, Plot plot, int width = 900, int height = 560)
+    {
+        ArgumentNullException.ThrowIfNull(plot);
+        Image(name, caption, plot.GetImageBytes(width, height, ImageFormat.Png));
+    }
+
+    /// <summary>Puts a PNG image into the run folder and the report.</summary>
+    /// <param name="name">Its name: letters, digits, hyphens.</param>
+    /// <param name="caption">What it shows.</param>
+    /// <param name="png">The file's bytes.</param>
+    public void Image(string name, string caption, byte[] png)
+    {
+        string file = $"figures/{FileName(name)}.png";
+        AtomicFile.Write(Path.Combine(Folder, file), stream => stream.Write(png));
+        _figures.RemoveAll(f => f.Name == name);
+        _figures.Add(new FigureInfo(name, caption, file));
+    }
+
+    /// <summary>Puts a table into the report and shows it.</summary>
+    /// <param name="name">Its name.</param>
+    /// <param name="caption">What it shows.</param>
+    /// <param name="header">Column names.</param>
+    /// <param name="rows">The cells.</param>
+    public void Table(string name, string caption, IReadOnlyList<string> header, IReadOnlyList<IReadOnlyList<string>> rows)
+    {
+        var table = new TableInfo(name, caption, header, rows);
+        _tables.Add(table);
+        Observer.Table(table);
+    }
+
+    /// <summary>Puts a remark into the report.</summary>
+    /// <param name="text">One or two sentences.</param>
+    public void Note(string text)
+    {
+        _notes.Add(text);
+        Observer.Message(text);
+    }
+
+    /// <summary>Where a further output goes; the folder exists. Write it with <see cref="AtomicFile"/>.</summary>
+    /// <param name="fileName">File name.</param>
+    public string OutputPath(string fileName)
+    {
+        string folder = Path.Combine(Folder, "outputs");
+        Directory.CreateDirectory(folder);
+        return Path.Combine(folder, fileName);
+    }
+
+    /// <summary>Keeps a model for <c>priori apply</c>: <c>model/NAME.safetensors</c>, described in <c>model/model.json</c>.</summary>
+    /// <param name="name">Its name.</param>
+    /// <param name="tensors">Its weights.</param>
+    /// <param name="description">A record that says how to build it.</param>
+    public void SaveModel(string name, IReadOnlyDictionary<string, Tensor> tensors, object description)
+    {
+        ArgumentNullException.ThrowIfNull(tensors);
+        string file = FileName(name) + ".safetensors";
+        Safetensors.Write(Path.Combine(Folder, "model", file), tensors);
+        string index = Path.Combine(Folder, "model", "model.json");
+        var models = File.Exists(index) ? JsonSerializer.Deserialize<Dictionary<string, SavedModel>>(File.ReadAllText(index), RunResult.Json)! : [];
+        models[name] = new SavedModel(file, JsonSerializer.SerializeToElement(description, RunResult.Json));
+        AtomicFile.WriteText(index, JsonSerializer.Serialize(models, RunResult.Json));
+    }
+
+    internal RunResult Result(RunRequest request, DateTimeOffset started, double seconds) => new()
+    {
+        Id = _recipe.Id,
+        Title = _recipe.Title,
+        Paper = _recipe.Paper,
+        Budget = Budget,
+        Options = JsonSerializer.SerializeToElement(request.Options, _recipe.OptionsType, RunResult.Json),
+        Seeds = Seeds,
+        Data = _data,
+        DataPath = Data?.Path,
+        Roles = Data?.Roles ?? new Dictionary<string, string>(),
+        Environment = EnvironmentInfo.Of(Device),
+        Arms = _arms,
+        Claims = [.. _recipe.Claims.Select(claim => _checks.FirstOrDefault(c => c.Id == claim.Id)
+            ?? new ClaimResult(claim.Id, claim.Text, double.NaN, Comparison.AtLeast, double.NaN, [], Verdict.NotMeasured))],
+        Figures = _figures,
+        Tables = _tables,
+        Notes = _notes,
+        Started = started,
+        Seconds = seconds,
+        PeakMemoryBytes = RunResult.PeakMemory(),
+    };
+
+    private static string FileName(string name)
+    {
+        string plain = string.Concat(name.ToLowerInvariant().Select(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '_' or '.' ? c : '-')).Trim('.');
+        return plain == name ? plain : $"{plain}-{Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(name)))[..6]}";
+    }
+}
