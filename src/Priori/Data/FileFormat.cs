@@ -82,6 +82,9 @@ internal static class FileFormat
             ForEachBlock(tensor, block =>
             {
                 stream.ReadExactly(block);
+                // A byte other than 0 and 1 is no boolean for libtorch.
+                if (type == ScalarType.Bool)
+                    foreach (ref byte item in block) item = item == 0 ? (byte)0 : (byte)1;
                 if (bigEndian && width > 1)
                     for (int i = 0; i < block.Length; i += width) block.Slice(i, width).Reverse();
             });
