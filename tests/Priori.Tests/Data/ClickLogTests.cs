@@ -72,7 +72,7 @@ public sealed class ClickLogTests
         Assert.True(a.Ids.Equals(ClickLog.Generate(500, 1).Ids));
         Assert.False(a.Ids.Equals(b.Ids));
         Assert.True(a.Ids.Equals(other.Ids));
-        float Effect(ClickLogData d) => d.MainEffects[..., 0][d.Ids[.., 0] == 0][0].item<float>();
+        float Effect(ClickLogData d) => d.MainEffects[.., 0][d.Ids[.., 0] == 0][0].item<float>();
         Assert.Equal(Effect(a), Effect(b));
         Assert.NotEqual(Effect(a), Effect(other));
         Assert.Equal([0L, 40, 48, 72, 79, 91, 111, 211, 227, 257], a.Offsets.data<long>().ToArray());
