@@ -1,0 +1,203 @@
+using System.Buffers;
+using System.Collections;
+using System.Globalization;
+
+namespace Priori.Data;
+
+/// <summary>One column of a <see cref="Table"/>: a text or nothing (null) for each row. Values are stored without an object per cell.</summary>
+public abstract class TableColumn : IReadOnlyList<string?>
+{
+    private protected TableColumn(string name) => Name = name;
+
+    /// <summary>The name in the header.</summary>
+    public string Name { get; }
+
+    /// <summary>The number of rows.</summary>
+    public abstract int Count { get; }
+
+    /// <summary>The text of a row, or null if it is missing. Numbers are written as short as they read back exactly, dates as ISO 8601.</summary>
+    /// <param name="row">The row, from 0.</param>
+    public abstract string? this[int row] { get; }
+
+    /// <summary>Makes a column of texts; null is missing.</summary>
+    /// <param name="name">Its name.</param>
+    /// <param name="values">A text or null for each row.</param>
+    public static TableColumn Texts(string name, IEnumerable<string?> values)
+    {
+        ArgumentNullException.ThrowIfNull(values);
+        var builder = new TextBuilder(name, []);
+        foreach (string? value in values) builder.Append(value);
+        return builder.Build();
+    }
+
+    /// <summary>Makes a column of numbers; NaN is missing.</summary>
+    /// <param name="name">Its name.</param>
+    /// <param name="values">A number for each row.</param>
+    public static TableColumn Numbers(string name, IReadOnlyList<double> values)
+    {
+        ArgumentNullException.ThrowIfNull(values);
+        return new ValueColumn<double>(name, [.. values.Select(value => double.IsNaN(value) ? null : (double?)value)], value => value);
+    }
+
+    /// <summary>Whether a row has no value.</summary>
+    /// <param name="row">The row, from 0.</param>
+    public abstract bool IsMissing(int row);
+
+    /// <summary>The number of a row; false if it is missing or not a number. Booleans are 0 and 1.</summary>
+    /// <param name="row">The row, from 0.</param>
+    /// <param name="number">The number.</param>
+    public abstract bool TryGetNumber(int row, out double number);
+
+    /// <summary>Whether at least one row has a value and every value is a number.</summary>
+    public bool IsNumeric()
+    {
+        bool any = false;
+        for (int row = 0; row < Count; row++)
+        {
+            if (IsMissing(row)) continue;
+            if (!TryGetNumber(row, out _)) return false;
+            any = true;
+        }
+        return any;
+    }
+
+    /// <summary>All rows as numbers; missing ones are NaN.</summary>
+    /// <exception cref="InvalidDataException">A value is not a number; the message names column and row.</exception>
+    public double[] ToNumbers()
+    {
+        double[] numbers = new double[Count];
+        for (int row = 0; row < numbers.Length; row++) numbers[row] = Number(row);
+        return numbers;
+    }
+
+    /// <inheritdoc/>
+    public IEnumerator<string?> GetEnumerator()
+    {
+        for (int row = 0; row < Count; row++) yield return this[row];
+    }
+
+    IEnumerator IEnumerable.GetEnumerator() => GetEnumerator();
+
+    /// <summary>The text of a row that is not missing, without allocating where it is stored as text.</summary>
+    internal abstract ReadOnlySpan<char> Characters(int row);
+
+    /// <summary>The number of a row, NaN if missing.</summary>
+    internal double Number(int row)
+    {
+        if (IsMissing(row)) return double.NaN;
+        return TryGetNumber(row, out double number)
+            ? number
+            : throw new InvalidDataException($"column '{Name}', row {row + 1}: '{this[row]}' is not a number.");
+    }
+}
+
+/// <summary>Collects the rows of a column.</summary>
+internal abstract class ColumnBuilder
+{
+    public abstract void Append(Array values, int start, int count);
+
+    /// <summary>The column of the rows so far; the builder begins anew.</summary>
+    public abstract TableColumn Build();
+}
+
+/// <summary>Texts end to end in one array, each with its end; a missing one has the complement of its end.</summary>
+internal sealed class TextBuilder(string name, string[] missing) : ColumnBuilder
+{
+    private readonly int longestMissing = missing.Length == 0 ? 0 : missing.Max(text => text.Length);
+    private ArrayBufferWriter<char> characters = new();
+    private List<int> ends = [];
+
+    public void Append(ReadOnlySpan<char> text)
+    {
+        text = text.Trim();
+        if (text.IsEmpty || (text.Length <= longestMissing && IsMissing(text)))
+        {
+            ends.Add(~characters.WrittenCount);
+            return;
+        }
+        characters.Write(text);
+        ends.Add(characters.WrittenCount);
+    }
+
+    public override void Append(Array values, int start, int count)
+    {
+        foreach (string? text in ((string?[])values).AsSpan(start, count)) Append(text);
+    }
+
+    public override TableColumn Build()
+    {
+        var column = new TextColumn(name, characters.WrittenMemory, [.. ends]);
+        // The next block is likely of the same size.
+        (characters, ends) = (new ArrayBufferWriter<char>(Math.Max(256, characters.WrittenCount)), new List<int>(ends.Count));
+        return column;
+    }
+
+    private bool IsMissing(ReadOnlySpan<char> text)
+    {
+        foreach (string token in missing)
+            if (text.SequenceEqual(token)) return true;
+        return false;
+    }
+}
+
+internal sealed class TextColumn(string name, ReadOnlyMemory<char> characters, int[] ends) : TableColumn(name)
+{
+    public override int Count => ends.Length;
+
+    public override string? this[int row] => IsMissing(row) ? null : Characters(row).ToString();
+
+    public override bool IsMissing(int row) => ends[row] < 0;
+
+    public override bool TryGetNumber(int row, out double number)
+    {
+        number = 0;
+        return !IsMissing(row) && double.TryParse(Characters(row), NumberStyles.Float, CultureInfo.InvariantCulture, out number);
+    }
+
+    internal override ReadOnlySpan<char> Characters(int row)
+    {
+        int start = row == 0 ? 0 : ends[row - 1], end = ends[row];
+        return characters.Span[(start < 0 ? ~start : start)..(end < 0 ? ~end : end)];
+    }
+}
+
+internal sealed class ValueBuilder<T>(string name, Func<T, double>? toNumber) : ColumnBuilder
+    where T : struct
+{
+    private List<T?> values = [];
+
+    public override void Append(Array values, int start, int count) => this.values.AddRange(((T?[])values).AsSpan(start, count));
+
+    public override TableColumn Build()
+    {
+        var column = new ValueColumn<T>(name, [.. values], toNumber);
+        values = new List<T?>(values.Count);
+        return column;
+    }
+}
+
+/// <summary>Typed values; <paramref name="toNumber"/> is null for types that are no numbers, such as dates.</summary>
+internal sealed class ValueColumn<T>(string name, T?[] values, Func<T, double>? toNumber) : TableColumn(name)
+    where T : struct
+{
+    public override int Count => values.Length;
+
+    public override string? this[int row] => IsMissing(row) ? null : values[row] switch
+    {
+        null => null,
+        bool flag => flag ? "true" : "false",
+        DateTime time => time.ToString(time.TimeOfDay == TimeSpan.Zero ? "yyyy-MM-dd" : "yyyy-MM-dd'T'HH:mm:ss.FFFFFFF", CultureInfo.InvariantCulture),
+        DateOnly date => date.ToString("yyyy-MM-dd", CultureInfo.InvariantCulture),
+        T value => Convert.ToString(value, CultureInfo.InvariantCulture),
+    };
+
+    public override bool IsMissing(int row) => values[row] is null || (toNumber is not null && double.IsNaN(toNumber(values[row]!.Value)));
+
+    public override bool TryGetNumber(int row, out double number)
+    {
+        number = toNumber is not null && values[row] is { } value ? toNumber(value) : double.NaN;
+        return !double.IsNaN(number);
+    }
+
+    internal override ReadOnlySpan<char> Characters(int row) => this[row];
+}
