@@ -109,19 +109,28 @@ internal static class Checkpoint
 
     private static (TrainingPosition, Dictionary<string, Tensor>?) Load(string path, Learner learner, Device device)
     {
-        using var scope = NewDisposeScope();
         using SafetensorsFile file = SafetensorsFile.Open(path);
         if (!file.Metadata.TryGetValue("version", out string? version) || version != FormatVersion || !file.Metadata.TryGetValue("position", out string? json))
             throw new BadInputException($"{path} is no checkpoint of this version (format {FormatVersion}).");
         TrainingPosition position = JsonSerializer.Deserialize<TrainingPosition>(json, s_json) ?? throw new BadInputException($"{path} has no position.");
-        Copy(file.Names.Where(n => n.StartsWith("module/", StringComparison.Ordinal)).ToDictionary(n => n["module/".Length..], file.Get), learner, path);
+        Dictionary<string, Tensor> best;
+        Dictionary<string, byte[]> optimizers = [];
+        using (NewDisposeScope())
+        {
+            Copy(file.Names.Where(n => n.StartsWith("module/", StringComparison.Ordinal)).ToDictionary(n => n["module/".Length..], file.Get), learner, path);
+            best = file.Names.Where(n => n.StartsWith("best/", StringComparison.Ordinal)).ToDictionary(n => n["best/".Length..], n => file.Get(n).to(device).clone().DetachFromDisposeScope());
+            foreach (string name in learner.Optimizers.Keys)
+            {
+                if (!file.Names.Contains("optimizer/" + name)) throw new BadInputException($"{path} is of another learner: it has no optimizer '{name}'.");
+                optimizers[name] = file.Get("optimizer/" + name).data<byte>().ToArray();
+            }
+        }
+        // Outside the scope: the tensors read here become the optimizer's own.
         foreach ((string name, Optimization optimization) in learner.Optimizers)
         {
-            if (!file.Names.Contains("optimizer/" + name)) throw new BadInputException($"{path} is of another learner: it has no optimizer '{name}'.");
-            using var reader = new BinaryReader(new MemoryStream(file.Get("optimizer/" + name).data<byte>().ToArray()));
+            using var reader = new BinaryReader(new MemoryStream(optimizers[name]));
             ((TorchSharp.Modules.OptimizerHelper)optimization.Optimizer).load_state_dict(reader);
         }
-        var best = file.Names.Where(n => n.StartsWith("best/", StringComparison.Ordinal)).ToDictionary(n => n["best/".Length..], n => file.Get(n).to(device).clone().DetachFromDisposeScope());
         return (position, best.Count == 0 ? null : best);
     }
 
