@@ -9,35 +9,25 @@ namespace Priori.Numerics;
 /// product per document inside their own parallel loop, where a threaded library call is the wrong unit of work.
 /// A panel is three vectors wide and four rows of X are multiplied at a time: twelve accumulators, which fit AVX2's sixteen registers.
 /// </summary>
-public sealed unsafe class PackedMatrix : IDisposable
+internal sealed unsafe class PackedMatrix : IDisposable
 {
     private static readonly int Lanes = Vector512.IsHardwareAccelerated ? 16 : 8;
-    private readonly float* panels;
+    private readonly float* _panels;
 
-    /// <summary>Packs a row-major matrix.</summary>
-    /// <param name="matrix">W, row-major, rows * columns values.</param>
-    /// <param name="rows">Rows of W: the inner dimension of the product.</param>
-    /// <param name="columns">Columns of W.</param>
-    /// <exception cref="ArgumentException">The span does not hold rows * columns values.</exception>
-    public PackedMatrix(ReadOnlySpan<float> matrix, int rows, int columns)
+    /// <summary>Packs W; element (r, c) is read at matrix[r * rowStride + c * columnStride], so a transpose is a matter of strides.</summary>
+    public PackedMatrix(float* matrix, int rows, int columns, long rowStride, long columnStride)
     {
-        ArgumentOutOfRangeException.ThrowIfLessThan(rows, 1);
-        ArgumentOutOfRangeException.ThrowIfLessThan(columns, 1);
-        if (matrix.Length != (long)rows * columns)
-            throw new ArgumentException($"The matrix holds {matrix.Length} values, but rows x columns is {rows} x {columns}.", nameof(matrix));
         Rows = rows;
         Columns = columns;
         var width = 3 * Lanes;
-        Stride = (columns + width - 1) / width * width;
-        panels = (float*)NativeMemory.AlignedAlloc((nuint)rows * (nuint)Stride * sizeof(float), 64);
-        for (var panel = 0; panel < Stride / width; panel++)
+        Stride = (columns + 47) / 48 * 48;
+        _panels = (float*)NativeMemory.AlignedAlloc((nuint)rows * (nuint)Stride * sizeof(float), 64);
+        var target = _panels;
+        for (var start = 0; start < Stride; start += width)
         {
             for (var r = 0; r < rows; r++)
             {
-                var target = new Span<float>(panels + ((long)panel * rows + r) * width, width);
-                target.Clear();
-                var start = panel * width;
-                matrix.Slice(r * columns + start, Math.Min(width, columns - start)).CopyTo(target);
+                for (var c = start; c < start + width; c++) *target++ = c < columns ? matrix[r * rowStride + c * columnStride] : 0;
             }
         }
     }
@@ -48,7 +38,7 @@ public sealed unsafe class PackedMatrix : IDisposable
     /// <summary>Columns of W.</summary>
     public int Columns { get; }
 
-    /// <summary>Columns of W rounded up to whole panels: the least row stride of a product, in floats.</summary>
+    /// <summary>Columns of W rounded up to a multiple of 48: the least row stride of a product, in floats.</summary>
     public int Stride { get; }
 
     /// <summary>Computes Y = X·W. Columns of Y from <see cref="Columns"/> to <see cref="Stride"/> become zero.</summary>
@@ -62,7 +52,7 @@ public sealed unsafe class PackedMatrix : IDisposable
         var width = 3 * Lanes;
         for (var column = 0; column < Stride; column += width)
         {
-            var panel = panels + (long)column * Rows;
+            var panel = _panels + (long)column * Rows;
             var row = 0;
             for (; row + 4 <= count; row += 4)
                 Tile(x + row * xStride, xStride, panel, y + row * yStride + column, yStride);
@@ -162,10 +152,10 @@ public sealed unsafe class PackedMatrix : IDisposable
     /// <summary>Frees the packed copy.</summary>
     public void Dispose()
     {
-        NativeMemory.AlignedFree(panels);
+        NativeMemory.AlignedFree(_panels);
         GC.SuppressFinalize(this);
     }
 
     /// <summary>Frees the packed copy.</summary>
-    ~PackedMatrix() => NativeMemory.AlignedFree(panels);
+    ~PackedMatrix() => NativeMemory.AlignedFree(_panels);
 }

@@ -1,0 +1,196 @@
+using Priori.Numerics;
+
+namespace Priori.Retrieval;
+
+/// <summary>
+/// Approximate search on a proximity graph: Vamana (Subramanya et al., "DiskANN", NeurIPS 2019), the graph MUVERA's own engine uses. Inner products become distances by one more
+/// coordinate, sqrt(M^2 - |x|^2) with M the largest norm (Bachrach et al., RecSys 2014), so that all vectors lie on one sphere.
+/// It is built in batches that double: a batch searches the graph so far in parallel, then its edges are merged, so the same input gives the same graph with any number of threads.
+/// </summary>
+public sealed unsafe class GraphIndex : MipsIndex
+{
+    private readonly NativeBuffer<float> _vectors, _squaredNorms;
+    private readonly NativeBuffer<int> _edges; // [n, 1 + degree]: the number of neighbours, then the neighbours
+    private float _largest; // the largest squared norm
+
+    /// <summary>An empty index.</summary>
+    /// <param name="dimension">The length of a vector.</param>
+    /// <param name="degree">Most neighbours of a vector. Paper: 200 for millions of documents; default 32.</param>
+    /// <param name="buildBeam">Vectors kept while searching for neighbours. Paper: 600; default 64.</param>
+    /// <param name="alpha">How much longer an edge may be than a way around it, at least 1. DiskANN: 1.2.</param>
+    public GraphIndex(int dimension, int degree = 32, int buildBeam = 64, double alpha = 1.2)
+        : this(dimension, degree, buildBeam, alpha, new NativeBuffer<float>(), new NativeBuffer<float>(), new NativeBuffer<int>(), null) { }
+
+    internal GraphIndex(int dimension, int degree, int buildBeam, double alpha, NativeBuffer<float> vectors, NativeBuffer<float> squaredNorms, NativeBuffer<int> edges, NativeBuffer<byte>? removed) : base(removed)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(dimension, 1);
+        ArgumentOutOfRangeException.ThrowIfLessThan(degree, 2);
+        ArgumentOutOfRangeException.ThrowIfLessThan(buildBeam, degree);
+        ArgumentOutOfRangeException.ThrowIfLessThan(alpha, 1);
+        (Dimension, Degree, BuildBeam, Alpha) = (dimension, degree, buildBeam, alpha);
+        (_vectors, _squaredNorms, _edges) = (vectors, squaredNorms, edges);
+        for (var i = 0L; i < squaredNorms.Length; i++) _largest = Math.Max(_largest, squaredNorms[i]);
+    }
+
+    /// <inheritdoc/>
+    public override int Dimension { get; }
+
+    /// <summary>Most neighbours of a vector.</summary>
+    public int Degree { get; }
+
+    /// <summary>Vectors kept while searching for neighbours.</summary>
+    public int BuildBeam { get; }
+
+    /// <summary>The pruning factor.</summary>
+    public double Alpha { get; }
+
+    /// <inheritdoc/>
+    public override long BytesPerVector => (long)Dimension * sizeof(float) + sizeof(float) + (1L + Degree) * sizeof(int);
+
+    private protected override void AddCore(Tensor vectors)
+    {
+        var (first, n) = (Count, Count + (int)vectors.shape[0]);
+        _vectors.Resize((long)n * Dimension);
+        Buffer.MemoryCopy(TensorMemory.Pointer<float>(vectors), Vector(first), vectors.numel() * sizeof(float), vectors.numel() * sizeof(float));
+        _squaredNorms.Resize(n);
+        _edges.Resize(n * (1L + Degree));
+        for (var i = first; i < n; i++)
+        {
+            _squaredNorms[i] = FlatIndex.Dot(Vector(i), Vector(i), Dimension);
+            _largest = Math.Max(_largest, _squaredNorms[i]);
+        }
+        for (int start = first, end; start < n; start = end)
+        {
+            end = Math.Min(n, start + Math.Max(1, Math.Min(start, Math.Max(64, n / 50))));
+            if (start == 0) continue; // the first vector has no one to be joined to
+            Insert(start, end);
+        }
+    }
+
+    private void Insert(int start, int end)
+    {
+        Parallel.For(start, end, TensorMemory.Threads, i =>
+        {
+            var beam = Walk(Vector(i), Extra(i), start, BuildBeam, null);
+            SetNeighbors(i, Prune(i, [.. beam.Select(item => (item.Score, item.Node))]));
+        });
+        var incoming = new SortedDictionary<int, List<int>>();
+        for (var i = start; i < end; i++)
+        {
+            foreach (var neighbor in NeighborsOf(i).ToArray())
+            {
+                if (!incoming.TryGetValue(neighbor, out var list)) incoming[neighbor] = list = [];
+                list.Add(i);
+            }
+        }
+        Parallel.ForEach(incoming, TensorMemory.Threads, entry =>
+        {
+            var (node, added) = (entry.Key, entry.Value);
+            int[] merged = [.. NeighborsOf(node), .. added];
+            SetNeighbors(node, merged.Length <= Degree ? merged : Prune(node, [.. merged.Select(other => (Similarity(node, other), other))]));
+        });
+    }
+
+    /// <summary>DiskANN's RobustPrune: keeps the nearest candidate and drops those that it is alpha times nearer to than the node is.</summary>
+    private int[] Prune(int node, List<(float Similarity, int Node)> candidates)
+    {
+        candidates.Sort((a, b) => a.Similarity != b.Similarity ? b.Similarity.CompareTo(a.Similarity) : a.Node.CompareTo(b.Node));
+        var kept = new List<int>();
+        foreach (var (similarity, candidate) in candidates)
+        {
+            if (kept.Count == Degree) break;
+            var own = SquaredDistance(similarity);
+            if (kept.TrueForAll(other => Alpha * Alpha * SquaredDistance(Similarity(other, candidate)) > own)) kept.Add(candidate);
+        }
+        return [.. kept];
+    }
+
+    private float Similarity(int a, int b) => FlatIndex.Dot(Vector(a), Vector(b), Dimension) + Extra(a) * Extra(b);
+
+    private float SquaredDistance(float similarity) => Math.Max(0, 2 * (_largest - similarity));
+
+    private float Extra(int i) => MathF.Sqrt(Math.Max(0, _largest - _squaredNorms[i]));
+
+    private float* Vector(long i) => _vectors.Pointer + i * Dimension;
+
+    private void SetNeighbors(int node, int[] neighbors)
+    {
+        var row = node * (1L + Degree);
+        _edges[row] = neighbors.Length;
+        neighbors.CopyTo(_edges.Slice(row + 1, Degree));
+    }
+
+    private ReadOnlySpan<int> NeighborsOf(int node)
+    {
+        var row = node * (1L + Degree);
+        var count = _edges[row];
+        if (count < 0 || count > Degree) throw new InvalidDataException($"The graph is damaged: vector {node} claims {count} neighbours, at most {Degree} are possible.");
+        return _edges.Slice(row + 1, count);
+    }
+
+    /// <summary>Best-first search from vector 0 with a beam; the extra coordinate of a query is 0. Vectors from <paramref name="limit"/> on are not part of the graph yet.</summary>
+    private List<(float Score, int Node)> Walk(float* query, float extra, int limit, int beam, TopK? found)
+    {
+        var visited = new HashSet<int>();
+        var list = new List<(float Score, int Node, bool Expanded)>(beam + 1);
+        Visit(0);
+        for (var next = 0; next < list.Count;)
+        {
+            if (list[next].Expanded)
+            {
+                next++;
+                continue;
+            }
+            list[next] = list[next] with { Expanded = true };
+            var lowest = next;
+            foreach (var neighbor in NeighborsOf(list[next].Node))
+            {
+                if ((uint)neighbor >= (uint)limit)
+                    throw new InvalidDataException($"The graph is damaged: a neighbour has the number {neighbor}, but there are {limit} vectors.");
+                lowest = Math.Min(lowest, Visit(neighbor));
+            }
+            next = lowest;
+        }
+        return [.. list.Select(item => (item.Score, item.Node))];
+
+        int Visit(int node)
+        {
+            if (!visited.Add(node)) return int.MaxValue;
+            var score = FlatIndex.Dot(query, Vector(node), Dimension) + extra * (extra == 0 ? 0 : Extra(node));
+            if (found != null && !IsRemoved(node)) found.Push(node, score);
+            if (list.Count == beam && score <= list[^1].Score) return int.MaxValue;
+            var at = list.Count;
+            while (at > 0 && list[at - 1].Score < score) at--;
+            list.Insert(at, (score, node, false));
+            if (list.Count > beam) list.RemoveAt(beam);
+            return at;
+        }
+    }
+
+    private protected override Neighbors[] SearchCore(Tensor queries, int count)
+    {
+        var q = TensorMemory.Pointer<float>(queries);
+        var result = new Neighbors[queries.shape[0]];
+        if (Count == 0) return [.. result.Select(_ => new Neighbors([], []))];
+        Parallel.For(0, result.Length, TensorMemory.Threads, i =>
+        {
+            var found = new TopK(count);
+            Walk(q + (long)i * Dimension, 0, Count, Math.Max(count, BuildBeam), found);
+            result[i] = found.Sorted();
+        });
+        GC.KeepAlive(queries);
+        return result;
+    }
+
+    internal override IEnumerable<(string Name, Action<Stream> Write)> Files =>
+        [("vectors.bin", _vectors.Write), ("norms.bin", _squaredNorms.Write), ("graph.bin", _edges.Write)];
+
+    /// <inheritdoc/>
+    public override void Dispose()
+    {
+        _vectors.Dispose();
+        _squaredNorms.Dispose();
+        _edges.Dispose();
+        base.Dispose();
+    }
+}
