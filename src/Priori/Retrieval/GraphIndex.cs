@@ -10,7 +10,7 @@ namespace Priori.Retrieval;
 public sealed unsafe class GraphIndex : MipsIndex
 {
     private readonly NativeBuffer<float> _vectors, _squaredNorms;
-    private readonly NativeBuffer<int> _edges; // [n, 1 + degree]: the number of neighbours, then the neighbours
+    private readonly NativeBuffer<int> _edges; // [n, 2 + degree]: the number of neighbours, the link, the neighbours
     private float _largest; // the largest squared norm
 
     /// <summary>An empty index.</summary>
@@ -45,7 +45,7 @@ public sealed unsafe class GraphIndex : MipsIndex
     public double Alpha { get; }
 
     /// <inheritdoc/>
-    public override long BytesPerVector => (long)Dimension * sizeof(float) + sizeof(float) + (1L + Degree) * sizeof(int);
+    public override long BytesPerVector => (long)Dimension * sizeof(float) + sizeof(float) + (2L + Degree) * sizeof(int);
 
     private protected override void AddCore(Tensor vectors)
     {
@@ -53,7 +53,8 @@ public sealed unsafe class GraphIndex : MipsIndex
         _vectors.Resize((long)n * Dimension);
         Buffer.MemoryCopy(TensorMemory.Pointer<float>(vectors), Vector(first), vectors.numel() * sizeof(float), vectors.numel() * sizeof(float));
         _squaredNorms.Resize(n);
-        _edges.Resize(n * (1L + Degree));
+        _edges.Resize(n * (2L + Degree));
+        for (var i = first; i < n; i++) Link(i) = -1;
         for (var i = first; i < n; i++)
         {
             _squaredNorms[i] = FlatIndex.Dot(Vector(i), Vector(i), Dimension);
@@ -69,11 +70,20 @@ public sealed unsafe class GraphIndex : MipsIndex
 
     private void Insert(int start, int end)
     {
+        var nearest = new int[end - start];
         Parallel.For(start, end, TensorMemory.Threads, i =>
         {
             var beam = Walk(Vector(i), Extra(i), start, BuildBeam, null);
-            SetNeighbors(i, Prune(i, [.. beam.Select(item => (item.Score, item.Node))]));
+            nearest[i - start] = beam[0].Node;
+            SetNeighbors(i, Prune(i, beam));
         });
+        // Pruning may leave a vector that no one names. So each vector also enters the chain of links that starts at its nearest vector: there is always a way to it.
+        for (var i = start; i < end; i++)
+        {
+            ref var link = ref Link(nearest[i - start]);
+            Link(i) = link;
+            link = i;
+        }
         var incoming = new SortedDictionary<int, List<int>>();
         for (var i = start; i < end; i++)
         {
@@ -113,19 +123,21 @@ public sealed unsafe class GraphIndex : MipsIndex
 
     private float* Vector(long i) => _vectors.Pointer + i * Dimension;
 
+    private ref int Link(int node) => ref _edges[node * (2L + Degree) + 1];
+
     private void SetNeighbors(int node, int[] neighbors)
     {
-        var row = node * (1L + Degree);
+        var row = node * (2L + Degree);
         _edges[row] = neighbors.Length;
-        neighbors.CopyTo(_edges.Slice(row + 1, Degree));
+        neighbors.CopyTo(_edges.Slice(row + 2, Degree));
     }
 
     private ReadOnlySpan<int> NeighborsOf(int node)
     {
-        var row = node * (1L + Degree);
+        var row = node * (2L + Degree);
         var count = _edges[row];
         if (count < 0 || count > Degree) throw new InvalidDataException($"The graph is damaged: vector {node} claims {count} neighbours, at most {Degree} are possible.");
-        return _edges.Slice(row + 1, count);
+        return _edges.Slice(row + 2, count);
     }
 
     /// <summary>Best-first search from vector 0 with a beam; the extra coordinate of a query is 0. Vectors from <paramref name="limit"/> on are not part of the graph yet.</summary>
@@ -143,18 +155,16 @@ public sealed unsafe class GraphIndex : MipsIndex
             }
             list[next] = list[next] with { Expanded = true };
             var lowest = next;
-            foreach (var neighbor in NeighborsOf(list[next].Node))
-            {
-                if ((uint)neighbor >= (uint)limit)
-                    throw new InvalidDataException($"The graph is damaged: a neighbour has the number {neighbor}, but there are {limit} vectors.");
-                lowest = Math.Min(lowest, Visit(neighbor));
-            }
+            var (node, link) = (list[next].Node, Link(list[next].Node));
+            foreach (var neighbor in NeighborsOf(node)) lowest = Math.Min(lowest, Visit(neighbor));
+            if (link != -1) lowest = Math.Min(lowest, Visit(link));
             next = lowest;
         }
         return [.. list.Select(item => (item.Score, item.Node))];
 
         int Visit(int node)
         {
+            if ((uint)node >= (uint)limit) throw new InvalidDataException($"The graph is damaged: a neighbour has the number {node}, but there are {limit} vectors.");
             if (!visited.Add(node)) return int.MaxValue;
             var score = FlatIndex.Dot(query, Vector(node), Dimension) + extra * (extra == 0 ? 0 : Extra(node));
             if (found != null && !IsRemoved(node)) found.Push(node, score);

@@ -129,6 +129,7 @@ public sealed unsafe class MuveraIndex : IDisposable
         {
             if (_positions.ContainsKey(id)) throw new ArgumentException($"The index already holds a document '{id}'; delete it first.", nameof(documents));
         }
+        if (!isfinite(documents.Vectors).all().item<bool>()) throw new ArgumentException("The documents hold NaN or infinity.", nameof(documents)); // before anything is added
         var step = Math.Max(1, (1 << 28) / Encoder.EncodedDimension); // a gigabyte of encodings at a time
         for (var start = 0; start < documents.Count; start += step)
         {
@@ -297,7 +298,7 @@ public sealed unsafe class MuveraIndex : IDisposable
                     break;
                 case MuveraSearch.Graph:
                     encodings = new GraphIndex(dimension, options.Degree, options.BuildBeam, 1.2, Map<float>("vectors.bin", (long)n * dimension),
-                        Map<float>("norms.bin", n), Map<int>("graph.bin", n * (1L + options.Degree)), removed);
+                        Map<float>("norms.bin", n), Map<int>("graph.bin", n * (2L + options.Degree)), removed);
                     break;
                 case MuveraSearch.Exact:
                     encodings = new FlatIndex(dimension, Map<float>("vectors.bin", (long)n * dimension), removed);
