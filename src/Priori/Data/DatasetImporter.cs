@@ -7,6 +7,9 @@ namespace Priori.Data;
 /// <summary>Puts datasets from a folder or an archive into the data folder, without network.</summary>
 public static class DatasetImporter
 {
+    /// <summary>The most that an archive may unpack to, as for <see cref="SafeZip"/>.</summary>
+    private const long MaximumBytes = 64L << 30;
+
     /// <summary>Copies the files of a dataset from a folder (or out of its archive, when the folder holds that) and compares their checksums.</summary>
     /// <param name="dataset">The dataset.</param>
     /// <param name="source">A folder that holds the dataset's files or its archive; the archive itself is accepted too.</param>
@@ -37,28 +40,21 @@ public static class DatasetImporter
         }
     }
 
-    /// <summary>Extracts a .zip, .tar, .tar.gz or .tgz into a folder. Entries that would lead out of it, and links, are refused before anything is written.</summary>
+    /// <summary>Extracts a .zip, .tar, .tar.gz or .tgz into a folder. Entries that lie outside it, and links, are refused before anything is written.</summary>
     /// <param name="archive">The archive.</param>
     /// <param name="folder">The folder; made when it does not exist.</param>
-    /// <exception cref="InvalidDataException">An entry leads out of the folder or is a link, or the archive is damaged.</exception>
+    /// <exception cref="InvalidDataException">An entry lies outside the folder or is a link, or the archive is damaged or unpacks to more than 64 GiB.</exception>
     public static void Extract(string archive, string folder)
     {
         string root = Path.GetFullPath(folder);
         if (archive.EndsWith(".zip", StringComparison.OrdinalIgnoreCase))
         {
-            using ZipArchive zip = Named(archive, () => ZipFile.OpenRead(archive));
-            foreach (ZipArchiveEntry entry in zip.Entries)
-            {
-                _ = Inside(archive, root, entry.FullName);
-                // The upper half of the attributes is the Unix mode; 0xA000 marks a symbolic link.
-                if (((entry.ExternalAttributes >> 16) & 0xF000) == 0xA000) throw new InvalidDataException($"{archive}: the entry '{entry.FullName}' is a link, which is not extracted.");
-            }
-            foreach (ZipArchiveEntry entry in zip.Entries.Where(e => e.Name.Length > 0))
-            {
-                string path = Inside(archive, root, entry.FullName);
-                Directory.CreateDirectory(Path.GetDirectoryName(path)!);
-                Named(archive, () => { entry.ExtractToFile(path, overwrite: true); return true; });
-            }
+            // A link would be written as a file that holds its target: harmless, but not what the archive means.
+            // The upper half of the attributes is the Unix mode; 0xA000 marks a symbolic link.
+            using (SafeZip zip = SafeZip.Open(archive))
+                if (zip.Files.FirstOrDefault(e => ((e.ExternalAttributes >> 16) & 0xF000) == 0xA000) is { } link)
+                    throw new InvalidDataException($"{archive}: the entry '{link.FullName}' is a link, which is not extracted.");
+            SafeZip.Extract(archive, root);
             return;
         }
         bool compressed = archive.EndsWith("gz", StringComparison.OrdinalIgnoreCase);
@@ -68,12 +64,14 @@ public static class DatasetImporter
             using FileStream file = File.OpenRead(archive);
             using Stream content = compressed ? new GZipStream(file, CompressionMode.Decompress) : file;
             using TarReader tar = new(content);
+            long left = MaximumBytes;
             while (Named(archive, () => tar.GetNextEntry()) is { } entry)
             {
                 string path = Inside(archive, root, entry.Name);
                 bool plain = entry.EntryType is TarEntryType.RegularFile or TarEntryType.V7RegularFile or TarEntryType.ContiguousFile;
                 if (!plain && entry.EntryType is not (TarEntryType.Directory or TarEntryType.GlobalExtendedAttributes))
                     throw new InvalidDataException($"{archive}: the entry '{entry.Name}' is a {entry.EntryType}, which is not extracted.");
+                if ((left -= entry.Length) < 0) throw new InvalidDataException($"{archive}: holds more than the limit of {MaximumBytes} bytes.");
                 if (!write || !plain) continue;
                 Directory.CreateDirectory(Path.GetDirectoryName(path)!);
                 Named(archive, () => { entry.ExtractToFile(path, overwrite: true); return true; });
@@ -130,7 +128,7 @@ public static class DatasetImporter
         string path = Path.GetFullPath(Path.Combine(root, normal));
         bool absolute = normal.StartsWith('/') || (normal.Length > 1 && normal[1] == ':');
         if (absolute || normal.Split('/').Contains("..") || (path != root && !path.StartsWith(root + Path.DirectorySeparatorChar, StringComparison.Ordinal)))
-            throw new InvalidDataException($"{archive}: the entry '{entry}' leads out of the folder it is extracted to.");
+            throw new InvalidDataException($"{archive}: the entry '{entry}' lies outside the archive's own folder.");
         return path;
     }
 

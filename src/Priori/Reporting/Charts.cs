@@ -65,6 +65,7 @@ public static class Charts
             axis.Label.Bold = false;
             axis.TickLabelStyle.FontSize = 14;
             axis.MinorTickStyle.Length = 0;
+            if (axis.TickGenerator is NumericAutomatic automatic) automatic.TickDensity = 0.6;
         }
         plot.Legend.FontSize = 15;
         plot.Legend.FontColor = s_ink;

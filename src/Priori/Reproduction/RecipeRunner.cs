@@ -119,6 +119,7 @@ public static class RecipeRunner
             var context = new RunContext(recipe, request, folder, observer, log, cancellation);
             recipe.Run(request.Options, context);
             RunResult result = context.Result(request, started, before + clock.Elapsed.TotalSeconds);
+            AtomicFile.WriteText(Path.Combine(folder, "report.html"), Reporting.HtmlReport.Render(result, folder));
             AtomicFile.WriteText(Path.Combine(folder, "result.json"), JsonSerializer.Serialize(result, RunResult.Json));
             File.Delete(times);
             return result;

@@ -154,7 +154,7 @@ public sealed class DatasetTests : IDisposable
         {
             string target = _temporary.File("out");
             string message = Assert.Throws<InvalidDataException>(() => DatasetImporter.Extract(archive, target)).Message;
-            Assert.Contains("leads out", message, StringComparison.Ordinal);
+            Assert.Contains("lies outside", message, StringComparison.Ordinal);
             Assert.False(Directory.Exists(target));
         }
         Assert.False(File.Exists("/tmp/priori-evil"));
