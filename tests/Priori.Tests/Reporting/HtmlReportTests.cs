@@ -112,4 +112,68 @@ public sealed class HtmlReportTests : IDisposable
     [InlineData(new[] { 2.0, 2.0 }, "2 ± 0")]
     [InlineData(new[] { 1e-9, 3e-9 }, "2E-09 ± 1.4E-09")]
     public void A_mean_is_written_to_two_digits_of_its_deviation(double[] values, string expected) => Assert.Equal(expected, HtmlReport.MeanAndDeviation(values));
+
+    [Fact]
+    public void A_finished_run_leaves_its_report_in_the_run_folder()
+    {
+        var request = new RunRequest { Budget = Budget.Full, Options = new NoOptions(), Seeds = [3, 4], Root = _folder };
+        (RunResult result, string folder) = RecipeRunner.Run(new CoinRecipe(), request, new Silent());
+        string html = File.ReadAllText(Path.Combine(folder, "report.html"));
+        Assert.Equal(HtmlReport.Render(result, folder), html);
+        Assert.Contains("The claim holds", html, StringComparison.Ordinal);
+        Assert.Contains("data:image/png;base64,", html, StringComparison.Ordinal);
+        Assert.Contains("A coin was tossed.", html, StringComparison.Ordinal);
+    }
+
+    private sealed record NoOptions : RecipeOptions;
+
+    private sealed class CoinRecipe : Recipe<NoOptions>
+    {
+        public override string Id => "coin";
+
+        public override string Area => "Tests";
+
+        public override string Title => "A coin";
+
+        public override string Summary => "Tosses a coin.";
+
+        public override Paper Paper => new("Coins", "A. Uthor", "Nowhere", 2000, "https://example.org/coins");
+
+        public override IReadOnlyList<Claim> Claims => [new("fair", "Heads is at least 0")];
+
+        public override NoOptions Defaults(Budget budget) => new();
+
+        public override void Run(NoOptions options, RunContext context)
+        {
+            ArmResult[] arms = [.. context.Seeds.Select(seed => context.Arm("coin", seed, run => run.Metric("heads", 0.5 + (0.01 * seed))))];
+            context.Figure("heads", "Share of heads.", Charts.Bars("Heads", "Share", [("coin", [.. arms.Select(a => a["heads"])])]));
+            context.Check("fair", arms.Average(a => a["heads"]), Comparison.AtLeast, 0);
+            context.Note("A coin was tossed.");
+        }
+
+        public override void Apply(SavedRun run, ApplyContext context) => throw new NotSupportedException();
+    }
+
+    private sealed class Silent : IRunObserver
+    {
+        public void ArmStarted(string arm, int seed)
+        {
+        }
+
+        public void ArmFinished(ArmResult result)
+        {
+        }
+
+        public void Table(TableInfo table)
+        {
+        }
+
+        public void Message(string text)
+        {
+        }
+
+        public void Report(Priori.Training.TrainingProgress value)
+        {
+        }
+    }
 }
