@@ -101,12 +101,11 @@ public sealed class Network : Module<Tensor, Tensor>
             _weighted[layer.Name] = module;
             return x => module.call(x[0]);
         }
-        Parameter Learned(params long[] shape)
+        Func<Tensor> Learned(params long[] shape)
         {
             (Module scope, string leaf) = Place(layer.Name, scopes);
-            var parameter = new Parameter(init.normal_(empty(shape), 0, 0.02)); // ViT's initialisation
-            scope.register_parameter(leaf, parameter);
-            return parameter;
+            scope.register_parameter(leaf, new Parameter(init.normal_(empty(shape), 0, 0.02))); // ViT's initialisation
+            return () => scope.get_parameter(leaf)!; // looked up, because to(device) replaces it
         }
         switch (layer.Kind)
         {
@@ -127,11 +126,11 @@ public sealed class Network : Module<Tensor, Tensor>
             case LayerKind.Attention: return x => Attend(x.Count == 1 ? x[0].chunk(3, 2) : x, layer.Heads);
             case LayerKind.Tokens: return x => x[0].flatten(2).transpose(1, 2);
             case LayerKind.ClassToken:
-                Parameter token = Learned(1, 1, units);
-                return x => cat([token.expand(x[0].shape[0], 1, -1), x[0]], 1);
+                Func<Tensor> token = Learned(1, 1, units);
+                return x => cat([token().expand(x[0].shape[0], 1, -1), x[0]], 1);
             case LayerKind.Position:
-                Parameter positions = Learned(1, input[0], units);
-                return x => x[0] + positions;
+                Func<Tensor> positions = Learned(1, input[0], units);
+                return x => x[0] + positions();
             case LayerKind.FirstToken: return x => x[0].select(1, 0);
             case LayerKind.MeanTokens: return x => x[0].mean([1]);
             default: throw new ArgumentException($"Layer '{layer.Name}' has the unknown kind {layer.Kind}.");
