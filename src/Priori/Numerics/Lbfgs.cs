@@ -33,7 +33,7 @@ public static class Lbfgs
 {
     private const double SufficientDecrease = 1e-4, Curvature = 0.9; // Nocedal and Wright, section 3.1
     private const double ValueRounding = 1e-13;                      // relative; below it values cannot be compared any more
-    private const int Patience = 10;                                 // iterations without measurable decrease before a problem is left alone
+    private const int Patience = 10;                                 // iterations without measurable decrease of value or gradient before a problem is left alone
 
     /// <summary>Minimises a function; strong Wolfe conditions hold after every step, except at kinks of non-smooth functions.</summary>
     /// <param name="objective">Gives value [...] and gradient [..., d] at x [..., d]; each problem depends on its own x only.</param>
@@ -51,7 +51,7 @@ public static class Lbfgs
 
         Tensor x = start.detach().clone();
         (Tensor value, Tensor gradient) = objective(x);
-        if (!gradient.shape.SequenceEqual(x.shape) || !value.shape.SequenceEqual(x.shape[..^1]))
+        if (!gradient.shape.SequenceEqual(x.shape) || !value.shape.AsSpan().SequenceEqual(x.shape.AsSpan()[..^1]))
             throw new ArgumentException($"For x [{string.Join(',', x.shape)}] the objective gave value [{string.Join(',', value.shape)}] and gradient [{string.Join(',', gradient.shape)}].", nameof(objective));
         if (!value.isfinite().all().item<bool>()) throw new ArgumentException("The objective is not finite at the start.", nameof(start));
         value = value.unsqueeze(-1);
@@ -59,7 +59,7 @@ public static class Lbfgs
         List<(Tensor Step, Tensor Change, Tensor InverseCurvature)> history = [];
         Tensor scale = 1 / gradient.norm(-1, keepdim: true).clamp_min(1); // of the first, steepest-descent step: at most unit length
         Tensor active = LargestEntry(gradient).gt(options.Tolerance);
-        Tensor failures = torch.zeros_like(value), iterations = torch.zeros_like(value, ScalarType.Int64);
+        Tensor flattest = LargestEntry(gradient), failures = torch.zeros_like(value), iterations = torch.zeros_like(value, ScalarType.Int64);
 
         for (int iteration = 0; iteration < options.MaxIterations && active.any().item<bool>(); iteration++)
         {
@@ -75,19 +75,21 @@ public static class Lbfgs
             Tensor curvature = Dot(moved, change), squared = Dot(change, change);
             Tensor valid = curvature.gt(squared * 1e-12).logical_and(curvature.gt(0));
             Tensor inverse = torch.where(valid, 1 / curvature, 0); // a pair that is not valid is without effect
-            Tensor improved = (value - nextValue).gt(ValueRounding * (1 + value.abs()));
+            Tensor steepness = LargestEntry(nextGradient);
+            Tensor improved = (value - nextValue).gt(ValueRounding * (1 + value.abs())).logical_or(steepness.lt(0.99 * flattest));
             Tensor stuck = active.logical_and(moved.eq(0).all(-1, keepdim: true));
 
             iterations = (iterations + active.to(ScalarType.Int64)).MoveToOuterDisposeScope();
             failures = torch.where(improved, 0, failures + 1 + stuck.to(failures.dtype) * (Patience / 2)).MoveToOuterDisposeScope();
             scale = torch.where(valid, curvature / squared, torch.where(stuck, 1 / gradient.norm(-1, keepdim: true).clamp_min(1), scale)).MoveToOuterDisposeScope();
+            flattest = torch.minimum(flattest, steepness).MoveToOuterDisposeScope();
             (x, value, gradient) = (nextX.MoveToOuterDisposeScope(), nextValue.MoveToOuterDisposeScope(), nextGradient.MoveToOuterDisposeScope());
             trace.Add(value);
             if (stuck.any().item<bool>()) // forget the curvature of problems that found no step
                 history = [.. history.Select(pair => (pair.Step, pair.Change, pair.InverseCurvature.masked_fill(stuck, 0).MoveToOuterDisposeScope()))];
             history.Add((moved.MoveToOuterDisposeScope(), change.MoveToOuterDisposeScope(), inverse.MoveToOuterDisposeScope()));
             if (history.Count > options.History) history.RemoveAt(0);
-            active = active.logical_and(LargestEntry(gradient).gt(options.Tolerance)).logical_and(failures.lt(Patience)).MoveToOuterDisposeScope();
+            active = active.logical_and(steepness.gt(options.Tolerance)).logical_and(failures.lt(Patience)).MoveToOuterDisposeScope();
         }
         Tensor converged = LargestEntry(gradient).le(options.Tolerance).squeeze(-1);
         var result = new LbfgsResult(x, value.squeeze(-1), gradient, iterations.squeeze(-1), converged, torch.stack(trace).squeeze(-1));

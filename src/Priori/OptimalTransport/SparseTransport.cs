@@ -21,7 +21,7 @@ public static class OptimalTransport
     /// <param name="cost">C, [m, n] or [..., m, n], finite, float32 or float64.</param>
     /// <param name="options">Regularisation and solver.</param>
     /// <returns>Plan, potentials, values and how exact they are. Constant: see <see cref="Value"/> and <see cref="Match"/> for gradients.</returns>
-    /// <exception cref="InfeasibleTransportException">n * k is less than m: no plan with so few non-zeros reaches every row.</exception>
+    /// <exception cref="InfeasibleTransportException">n * k is less than m (no plan with so few non-zeros reaches every row) and <see cref="OtOptions.Relax"/> is not set.</exception>
     /// <exception cref="ArgumentException">Masses that are not positive or differ in sum, costs that are not finite, shapes that do not fit, options out of range.</exception>
     public static OtResult Solve(Tensor a, Tensor b, Tensor cost, OtOptions options)
     {
@@ -101,7 +101,7 @@ public static class OptimalTransport
         if (options.Reg == OtRegularization.None)
         {
             Tensor best = (alpha.unsqueeze(-1) - cost).argmax(0, keepdim: true);
-            return torch.zeros_like(cost).scatter(0, best, 1).MoveToOuterDisposeScope();
+            return torch.zeros_like(cost).scatter(0, best, torch.ones_like(best, cost.dtype)).MoveToOuterDisposeScope();
         }
         Tensor masses = torch.full([cost.shape[1]], mass, dtype: cost.dtype, device: cost.device);
         return (Columns(alpha, cost, masses, options) / mass).MoveToOuterDisposeScope();
@@ -144,7 +144,7 @@ public static class OptimalTransport
         {
             if (options.MaxNonZeros is not { } k || k < 1) throw new ArgumentOutOfRangeException(nameof(options), options.MaxNonZeros, "A sparsity-constrained problem needs MaxNonZeros of at least 1.");
             (long reached, long columns) = options.PerRow ? (b.shape[^1], a.shape[^1]) : (a.shape[^1], b.shape[^1]);
-            if (columns * Math.Min(k, reached) < reached)
+            if (!options.Relax && columns * Math.Min(k, reached) < reached)
                 throw new InfeasibleTransportException($"{columns} {(options.PerRow ? "rows" : "columns")} with at most {k} non-zeros each cannot reach {reached} {(options.PerRow ? "columns" : "rows")}; MaxNonZeros must be at least {(reached + columns - 1) / columns}.");
         }
         ArgumentOutOfRangeException.ThrowIfLessThan(options.MaxIter, 1, nameof(options));
@@ -245,8 +245,8 @@ public static class OptimalTransport
     {
         const double Preference = 1e-4; // of the relaxed plan, against scores over gamma: decides between equal scores only
         Tensor scores = (alpha.unsqueeze(-2) - problem.Cost) / gamma;
-        Tensor kept = (scores + relaxed * Preference).topk(k, -1).indices;
-        Tensor outside = torch.ones_like(scores, ScalarType.Bool).scatter(-1, kept, false);
+        Tensor kept = (scores + relaxed * Preference).topk(k, -1).indexes;
+        Tensor outside = torch.ones_like(scores, ScalarType.Bool).scatter(-1, kept, torch.zeros_like(kept, ScalarType.Bool));
         return Projections.SparseSimplex(scores.masked_fill(outside, double.NegativeInfinity), k, problem.B);
     }
 

@@ -41,6 +41,12 @@ public sealed record OtOptions(OtRegularization Reg, double Gamma = 1.0, int? Ma
     /// <summary>Whether a sparsity-constrained problem that L-BFGS cannot finish (its optimum lies on ties) is polished. Default true.</summary>
     public bool Polish { get; init; } = true;
 
+    /// <summary>
+    /// Whether a problem is solved although no plan with so few non-zeros can reach every row: dual value, potentials and relaxed plan are then still right,
+    /// the sparse plan cannot meet the row masses. Default false: such a problem is refused.
+    /// </summary>
+    public bool Relax { get; init; }
+
     /// <summary>Whether the plan is rounded to exact marginals at the end, which may break its sparsity. Default false.</summary>
     public bool Round { get; init; }
 }
