@@ -1,3 +1,5 @@
+using TorchSharp.Modules;
+
 namespace Priori.OptimalTransport;
 
 /// <summary>

@@ -1,5 +1,6 @@
 using Priori.Nn;
 using Priori.OptimalTransport;
+using TorchSharp.Modules;
 
 namespace Priori.Tests.OptimalTransport;
 
@@ -101,7 +102,7 @@ public sealed class TokenRouterTests : IDisposable
         Tensor tokens = Skewed(router, 64);
         router.eval();
         router.call(tokens);
-        Assert.Equal(0, router.get_buffer("potentials").abs().max().item<float>());
+        Assert.Equal(0, router.get_buffer("potentials")!.abs().max().item<float>());
         router.train();
         router.call(tokens);
         Assert.True(router.state_dict()["potentials"].abs().max().item<float>() > 0);
