@@ -160,7 +160,6 @@ public sealed class SparseOtRouter : TokenRouter
         (this.gamma, this.iterations) = (gamma, iterations);
         potentials = torch.zeros(experts);
         RegisterComponents();
-        register_buffer("potentials", potentials);
     }
 
     /// <inheritdoc/>
