@@ -30,7 +30,7 @@ internal static class Program
         {
             var root = new RootCommand("Published methods of representation learning and inductive bias: run them, verify their claims, use them on your own data.")
             {
-                ListCommand.Create(console), ShowCommand.Create(console), RunCommand.Create(console), ApplyCommand.Create(console), VerifyCommand.Create(console),
+                ListCommand.Create(console), ShowCommand.Create(console), RunCommand.Create(console), ApplyCommand.Create(console), VerifyCommand.Create(console), DataCommand.Create(console),
             };
             ParseResult parsed = root.Parse(args);
             if (parsed.Errors.Count > 0)
