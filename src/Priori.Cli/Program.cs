@@ -35,7 +35,9 @@ internal static class Program
             ParseResult parsed = root.Parse(args);
             if (parsed.Errors.Count > 0)
             {
-                error.WriteLine($"priori: {parsed.Errors[0].Message} (priori {string.Join(' ', parsed.CommandResult.Command == root ? "" : parsed.CommandResult.Command.Name)} --help shows the usage.)".Replace("  ", " ", StringComparison.Ordinal));
+                string wrong = parsed.UnmatchedTokens.Count > 0 ? $"'{parsed.UnmatchedTokens[0]}' is not a command or option here." : parsed.Errors[0].Message;
+                string usage = parsed.CommandResult.Command == root ? "priori --help" : $"priori {parsed.CommandResult.Command.Name} --help";
+                error.WriteLine($"priori: {wrong} ({usage} shows the usage.)");
                 return Failures.BadInput;
             }
             return parsed.InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null }, interrupt.Token).GetAwaiter().GetResult();

@@ -22,8 +22,9 @@ internal static class RunCommand
         var folder = CommonOptions.DataFolder();
         var root = new Option<string>("--out") { Description = "Folder under which the run folder is made.", DefaultValueFactory = _ => "runs", HelpName = "DIR" };
         var resume = new Option<string?>("--resume") { Description = "Continues the interrupted run in this folder.", HelpName = "RUN" };
+        var checkpoints = new Option<double>("--checkpoint-every") { Description = "Seconds between checkpoints.", DefaultValueFactory = _ => 20, HelpName = "SECONDS" };
         var json = CommonOptions.Json();
-        var command = new Command("run", "Trains a method and its baselines, measures, draws and reports.") { id, data, settings, seeds, budget, device, threads, folder, root, resume, json };
+        var command = new Command("run", "Trains a method and its baselines, measures, draws and reports.") { id, data, settings, seeds, budget, device, threads, folder, root, resume, checkpoints, json };
         foreach (var role in roles) command.Add(role);
         command.SetAction((parsed, cancellation) =>
         {
@@ -57,6 +58,7 @@ internal static class RunCommand
                     Device = parsed.GetValue(device)!,
                     Data = CommonOptions.Data(parsed, parsed.GetValue(data), roles),
                     DataFolder = parsed.GetValue(folder),
+                    CheckpointSeconds = parsed.GetValue(checkpoints) is >= 0 and < 1e6 and var every ? every : throw new BadInputException("--checkpoint-every takes seconds, at least 0."),
                     Root = parsed.GetValue(root)!,
                 }, observer, cancellation);
             }

@@ -89,6 +89,7 @@ public sealed class ArmRun
             Seed = Seeds.Derive(Seed, number),
             Device = Device,
             CheckpointFolder = Path.Combine(CheckpointFolder, $"{number}"),
+            CheckpointEvery = _context.CheckpointEvery,
             Progress = _context.Observer,
             Warn = _context.Observer.Message,
             OnEpoch = report =>

@@ -29,6 +29,9 @@ public sealed record RunRequest
     /// <summary>Where real datasets are looked for; <c>PRIORI_DATA</c> or the user's folder when null.</summary>
     public string? DataFolder { get; init; }
 
+    /// <summary>Seconds between checkpoints.</summary>
+    public double CheckpointSeconds { get; init; } = 20;
+
     /// <summary>Folder under which run folders are made.</summary>
     public string Root { get; init; } = "runs";
 }
@@ -63,7 +66,7 @@ public static class RecipeRunner
         Devices.Parse(request.Device);
         if (request.Data is { } relative) request = request with { Data = relative with { Path = Path.GetFullPath(relative.Path) } };
         var started = DateTimeOffset.Now;
-        var run = new RunFile(RunFileVersion, recipe.Id, request.Budget, JsonSerializer.SerializeToElement(request.Options, recipe.OptionsType, RunResult.Json), request.Seeds, request.Device, request.Data, request.DataFolder, started);
+        var run = new RunFile(RunFileVersion, recipe.Id, request.Budget, JsonSerializer.SerializeToElement(request.Options, recipe.OptionsType, RunResult.Json), request.Seeds, request.Device, request.Data, request.DataFolder, request.CheckpointSeconds, started);
         string json = JsonSerializer.Serialize(run, RunResult.Json);
         string folder = NewFolder(Path.Combine(request.Root, recipe.Id), started, json);
         AtomicFile.WriteText(Path.Combine(folder, "run.json"), json);
@@ -101,11 +104,11 @@ public static class RecipeRunner
         {
             throw new BadInputException($"{file} has options of another version: {e.Message}", e);
         }
-        var request = new RunRequest { Budget = run.Budget, Options = options, Seeds = run.Seeds, Device = run.Device, Data = run.Data, DataFolder = run.DataFolder };
+        var request = new RunRequest { Budget = run.Budget, Options = options, Seeds = run.Seeds, Device = run.Device, Data = run.Data, DataFolder = run.DataFolder, CheckpointSeconds = run.CheckpointSeconds };
         return Execute(recipe, request, folder, run.Started, observer, cancellation);
     }
 
-    private sealed record RunFile(int SchemaVersion, string Id, Budget Budget, JsonElement Options, IReadOnlyList<int> Seeds, string Device, UserData? Data, string? DataFolder, DateTimeOffset Started);
+    private sealed record RunFile(int SchemaVersion, string Id, Budget Budget, JsonElement Options, IReadOnlyList<int> Seeds, string Device, UserData? Data, string? DataFolder, double CheckpointSeconds, DateTimeOffset Started);
 
     private static RunResult Execute(IRecipe recipe, RunRequest request, string folder, DateTimeOffset started, IRunObserver observer, CancellationToken cancellation)
     {

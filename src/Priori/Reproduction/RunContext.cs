@@ -57,6 +57,7 @@ public sealed class RunContext
         Device = Devices.Parse(request.Device);
         Data = request.Data;
         DataFolder = request.DataFolder is null ? DataFolder.Default : new DataFolder(request.DataFolder);
+        CheckpointEvery = TimeSpan.FromSeconds(request.CheckpointSeconds);
         Folder = folder;
         Observer = observer;
         Log = log;
@@ -83,6 +84,8 @@ public sealed class RunContext
 
     /// <summary>The run folder.</summary>
     public string Folder { get; }
+
+    internal TimeSpan CheckpointEvery { get; }
 
     internal IRunObserver Observer { get; }
 
