@@ -12,6 +12,9 @@ namespace Priori.Recipes.Interpretability;
 /// <summary>Rows that a network is trained on, rows that its accuracy is measured on, and the population whose information its layers carry.</summary>
 internal sealed record Population(Tensor Inputs, Tensor Labels, (Tensor Inputs, Tensor Labels) Train, (Tensor Inputs, Tensor Labels) Test, int Classes, string Description)
 {
+    /// <summary>How the columns of the user's table became inputs; null for arrays.</summary>
+    public ColumnSchema? Schema { get; init; }
+
     /// <summary>All 12-bit vectors as -1 and 1.</summary>
     public static Population BinaryVectors(double trainFraction)
     {
@@ -28,13 +31,43 @@ internal sealed record Population(Tensor Inputs, Tensor Labels, (Tensor Inputs, 
         return new(images[..samples], labels[..samples], Scaled(train), (images, labels), test.Classes.Count, $"MNIST (IDX files), {train.Labels.shape[0]} training rows; information on {samples} test rows");
     }
 
-    /// <summary>The user's labelled rows, all of which are the population.</summary>
+    /// <summary>The user's labelled rows, all of which are the population: an .npz of inputs and labels, or a table with a target column.</summary>
     public static Population Read(UserData data, double trainFraction)
     {
-        (Tensor inputs, Tensor labels) = ReadArrays(data.Path);
-        long classes = labels.max().item<long>() + 1;
-        if (classes < 2) throw new BadInputException($"{data.Path}: the labels have one class; at least two are needed.");
-        return Split(inputs, labels, (int)classes, trainFraction, $"{Path.GetFileName(data.Path)}, {labels.shape[0]} rows");
+        string name = Path.GetFileName(data.Path);
+        if (IsArrays(data.Path))
+        {
+            (Tensor inputs, Tensor labels) = ReadArrays(data.Path);
+            long classes = labels.max().item<long>() + 1;
+            if (classes < 2) throw new BadInputException($"{data.Path}: the labels have one class; at least two are needed.");
+            return Split(inputs, labels, (int)classes, trainFraction, $"{name}, {labels.shape[0]} rows");
+        }
+        if (Directory.Exists(data.Path)) throw new BadInputException($"{data.Path} has no epoch_*.safetensors; give such a folder, an .npz file or a table.");
+        if (data.Target is null) throw new BadInputException($"Name the class column of {data.Path} with --target COLUMN.");
+        Table table = Table.Read(data.Path);
+        if (table.RowCount < 2) throw new BadInputException($"{data.Path} has {table.RowCount} row(s); at least two are needed.");
+        ColumnSchema schema = ColumnSchema.Learn(table,
+            new ColumnSchemaOptions { Target = data.Target, TargetKind = TargetKind.Classes, Scaling = NumericScaling.Standardize }, SplitRows(table.RowCount, trainFraction).Train);
+        (Tensor rows, Tensor targets) = Encode(table, schema);
+        return Split(rows, targets, schema.Target!.Classes.Count, trainFraction, $"{name}, {table.RowCount} rows, target {data.Target}") with { Schema = schema };
+    }
+
+    /// <summary>Inputs and labels of new rows, for a network that was trained on rows of this schema (null: arrays).</summary>
+    public static (Tensor Inputs, Tensor Labels) ReadNew(string path, ColumnSchema? schema)
+    {
+        if (schema is null != IsArrays(path))
+            throw new BadInputException($"{path}: the network was trained on {(schema is null ? "arrays; give an .npz of inputs and labels" : "a table; give a table with the same columns")}.");
+        return schema is null ? ReadArrays(path) : Encode(Table.Read(path), schema);
+    }
+
+    private static bool IsArrays(string path) => Path.GetExtension(path).Equals(".npz", StringComparison.OrdinalIgnoreCase);
+
+    /// <summary>Numbers standardised and categories as indicators, float32 [n, ids of the schema].</summary>
+    private static (Tensor Inputs, Tensor Labels) Encode(Table table, ColumnSchema schema)
+    {
+        EncodedTable encoded = schema.Encode(table);
+        Tensor labels = encoded.Target ?? throw new BadInputException($"{table.Source} has no values in the target column '{schema.Target!.Name}'.");
+        return (zeros(table.RowCount, schema.TotalIds).scatter_(1, encoded.Ids, encoded.Values), labels);
     }
 
     /// <summary>Inputs float32 [n, ...] and labels int64 [n], 0 to classes - 1, from an .npz file.</summary>
@@ -64,7 +97,7 @@ internal sealed record Population(Tensor Inputs, Tensor Labels, (Tensor Inputs, 
     }
 
     /// <summary>The same split for every seed: runs differ in their initialisation and the order of their batches.</summary>
-    private static (Tensor Train, Tensor Test) SplitRows(long count, double trainFraction)
+    internal static (Tensor Train, Tensor Test) SplitRows(long count, double trainFraction)
     {
         int[] order = [.. Enumerable.Range(0, (int)count)];
         SplitMix64.For(0, 58).Shuffle<int>(order);
@@ -73,7 +106,7 @@ internal sealed record Population(Tensor Inputs, Tensor Labels, (Tensor Inputs, 
     }
 }
 
-/// <summary>A folder of activations: epoch_N.safetensors with one tensor [n, units] for each layer, and labels.npy or labels.csv.</summary>
+/// <summary>A folder of activations: epoch_N.safetensors with one tensor [n, units] for each layer, and labels.npy or labels.csv (the last column, or the named one).</summary>
 internal sealed partial record ActivationFolder(IReadOnlyList<(int Epoch, IReadOnlyDictionary<string, Tensor> Activations)> Snapshots, Tensor Labels)
 {
     [GeneratedRegex(@"^epoch_?(\d+)\.safetensors$", RegexOptions.IgnoreCase)]
@@ -81,13 +114,13 @@ internal sealed partial record ActivationFolder(IReadOnlyList<(int Epoch, IReadO
 
     public static bool Is(string path) => Directory.Exists(path) && Directory.EnumerateFiles(path, "*.safetensors").Any(file => EpochFile().IsMatch(Path.GetFileName(file)));
 
-    public static ActivationFolder Read(string path)
+    public static ActivationFolder Read(string path, string? target)
     {
         var snapshots = Directory.EnumerateFiles(path, "*.safetensors")
             .Select(file => (File: file, Match: EpochFile().Match(Path.GetFileName(file)))).Where(f => f.Match.Success)
             .Select(f => (Epoch: int.Parse(f.Match.Groups[1].Value, CultureInfo.InvariantCulture), Activations: (IReadOnlyDictionary<string, Tensor>)Safetensors.Read(f.File)))
             .OrderBy(s => s.Epoch).ToList();
-        Tensor labels = ReadLabels(path);
+        Tensor labels = ReadLabels(path, target);
         foreach ((int epoch, IReadOnlyDictionary<string, Tensor> activations) in snapshots)
             foreach ((string layer, Tensor t) in activations)
                 if (t.dim() == 0 || t.shape[0] != labels.shape[0])
@@ -95,18 +128,25 @@ internal sealed partial record ActivationFolder(IReadOnlyList<(int Epoch, IReadO
         return new(snapshots, labels);
     }
 
-    private static Tensor ReadLabels(string folder)
+    private static Tensor ReadLabels(string folder, string? target)
     {
-        string file = Path.Combine(folder, "labels.npy");
-        if (!File.Exists(file)) throw new BadInputException($"{folder} has epoch_*.safetensors but no labels.npy: one whole number for each row.");
-        Tensor labels = Npy.Read(file).flatten();
-        if (labels.is_floating_point()) throw new BadInputException($"{file} holds {labels.dtype}; labels are whole numbers.");
-        return labels;
+        string npy = Path.Combine(folder, "labels.npy"), csv = Path.Combine(folder, "labels.csv");
+        if (File.Exists(npy))
+        {
+            Tensor labels = Npy.Read(npy).flatten();
+            return labels.is_floating_point() ? throw new BadInputException($"{npy} holds {labels.dtype}; labels are whole numbers.") : labels;
+        }
+        if (!File.Exists(csv)) throw new BadInputException($"{folder} has epoch_*.safetensors but neither labels.csv nor labels.npy: one label for each row.");
+        Table table = Table.Read(csv);
+        TableColumn column = table[target ?? table.Columns[^1]];
+        if (column.Any(label => label is null)) throw new BadInputException($"{csv}: a label is missing.");
+        string[] classes = [.. column.Select(label => label!).Distinct().Order(StringComparer.Ordinal)];
+        return tensor(column.Select(label => (long)Array.IndexOf(classes, label)).ToArray());
     }
 }
 
 /// <summary>How a network of the study is built.</summary>
-internal sealed record StudyNetwork(HiddenActivation Activation, int Inputs, IReadOnlyList<long> Hidden, int Classes, bool Convolutional, int Epochs)
+internal sealed record StudyNetwork(HiddenActivation Activation, int Inputs, IReadOnlyList<long> Hidden, int Classes, bool Convolutional, int Epochs, ColumnSchema? Schema)
 {
     /// <summary>Channels, kernel and dense width of the convolutional net: TensorFlow's MNIST tutorial, which the released code takes.</summary>
     private const int FirstChannels = 32, SecondChannels = 64, Kernel = 5, DenseWidth = 1024, ImageSide = 28;
@@ -169,7 +209,7 @@ internal sealed class WeightHistory : Module
         (this.network, this.schedule) = (network, schedule);
         Tensor first = network.parameters().First();
         weights = zeros([schedule.Count, network.parameters().Sum(p => p.numel())], dtype: first.dtype, device: first.device);
-        RegisterComponents();
+        register_buffer(nameof(weights), weights); // Alone: the network is another's module.
     }
 
     public void Record(int epoch)

@@ -89,6 +89,10 @@ public sealed record InformationCompressionOptions : RecipeOptions
     [Option("Arms on whose last hidden layer all estimators are compared, with the first seed.", Min = 0)]
     public int Compared { get; init; } = 4;
 
+    /// <summary>Rows of the comparison.</summary>
+    [Option("Rows on which the estimators are compared, at random if there are more; the kernel and neighbour estimators cost their square.", Min = 10)]
+    public int ComparedRows { get; init; } = 4096;
+
     /// <summary>Whether the MNIST study is part.</summary>
     [Option("Whether a convolutional net is studied on MNIST too, where that dataset is present.")]
     public bool Convolutional { get; init; }
@@ -144,7 +148,7 @@ public sealed class InformationCompressionRecipe : Recipe<InformationCompression
     /// <inheritdoc/>
     public override InformationCompressionOptions Defaults(Budget budget) => budget switch
     {
-        Budget.Smoke => new() { Activations = [HiddenActivation.Tanh, HiddenActivation.Elu], Epochs = 120, Snapshots = 5, Compared = 1 },
+        Budget.Smoke => new() { Activations = [HiddenActivation.Tanh, HiddenActivation.Elu], Epochs = 120, Snapshots = 5, Compared = 1, ComparedRows = 512 },
         Budget.Paper => new() { Epochs = 8000, BatchSize = 256, LearningRate = 4e-4, Snapshots = 400, Convolutional = true },
         _ => new(),
     };
@@ -159,7 +163,7 @@ public sealed class InformationCompressionRecipe : Recipe<InformationCompression
         ArgumentNullException.ThrowIfNull(context);
         if (context.Data is { } data && ActivationFolder.Is(data.Path))
         {
-            RunOnActivations(options, context, data.Path);
+            RunOnActivations(options, context, data);
             return;
         }
         Population population = context.Data is { } table ? Population.Read(table, options.TrainFraction) : Population.BinaryVectors(options.TrainFraction);
@@ -192,7 +196,7 @@ public sealed class InformationCompressionRecipe : Recipe<InformationCompression
         List<InformationPoint> points = [];
         if (ActivationFolder.Is(context.DataPath))
         {
-            ActivationFolder folder = ActivationFolder.Read(context.DataPath);
+            ActivationFolder folder = ActivationFolder.Read(context.DataPath, context.Data.Target);
             points.AddRange(InformationTrace.Of(folder.Snapshots, folder.Labels, Estimator(options, options.Low), cancellation: context.Cancellation).Points);
         }
         else
@@ -202,7 +206,7 @@ public sealed class InformationCompressionRecipe : Recipe<InformationCompression
             {
                 var description = run.Description<StudyNetwork>(name);
                 if (description.Convolutional) continue; // Its data are images, the others' are rows.
-                (Tensor inputs, Tensor labels) = Population.ReadArrays(context.DataPath);
+                (Tensor inputs, Tensor labels) = Population.ReadNew(context.DataPath, description.Schema);
                 if (inputs.numel() / inputs.shape[0] != description.Inputs)
                     throw new BadInputException($"{context.DataPath} has {inputs.numel() / inputs.shape[0]} numbers a row; the network was trained with {description.Inputs}.");
                 Module<Tensor, Tensor> network = description.Create();
@@ -264,7 +268,7 @@ public sealed class InformationCompressionRecipe : Recipe<InformationCompression
             foreach (double l2 in penalty > 0 ? (double[])[0, penalty] : [0])
             {
                 string arm = $"{(convolutional ? "convolutional " : "")}{Name(activation)}{(l2 > 0 ? " L2" : "")}";
-                var network = new StudyNetwork(activation, (int)(population.Inputs.numel() / population.Inputs.shape[0]), options.Hidden, population.Classes, convolutional, convolutional ? options.ConvolutionalEpochs : options.Epochs);
+                var network = new StudyNetwork(activation, (int)(population.Inputs.numel() / population.Inputs.shape[0]), options.Hidden, population.Classes, convolutional, convolutional ? options.ConvolutionalEpochs : options.Epochs, population.Schema);
                 bool compared = studies.Count < options.Compared && !convolutional;
                 studies.Add(new(arm, activation, l2, network,
                     [.. context.Seeds.Select(seed => context.Arm(arm, seed, run => Train(run, options, population, network, l2, save: seed == context.Seeds[0], compare: compared && seed == context.Seeds[0])))]));
@@ -341,7 +345,11 @@ public sealed class InformationCompressionRecipe : Recipe<InformationCompression
     private static void CompareEstimators(ArmRun run, InformationCompressionOptions options, InformationPlane plane, StudyNetwork network, Tensor labels)
     {
         string layer = network.Layers[^1].Module;
-        var snapshots = plane.Snapshots.Select(s => (s.Epoch, T: s.Activations[layer])).ToList();
+        long n = labels.shape[0];
+        Tensor rows = options.ComparedRows < n ? Population.SplitRows(n, (double)options.ComparedRows / n).Train : arange(n, dtype: ScalarType.Int64);
+        rows = rows.to(labels.device);
+        labels = labels.index_select(0, rows);
+        var snapshots = plane.Snapshots.Select(s => (s.Epoch, T: s.Activations[layer].index_select(0, rows))).ToList();
         LayerRunStatistics range = LayerRunStatistics.Of(snapshots.Select(s => s.T));
         IMutualInformationEstimator[] estimators =
         [
@@ -472,17 +480,18 @@ public sealed class InformationCompressionRecipe : Recipe<InformationCompression
         AtomicFile.WriteText(context.OutputPath("information.csv"), text.ToString());
     }
 
-    private static void RunOnActivations(InformationCompressionOptions options, RunContext context, string path)
+    private static void RunOnActivations(InformationCompressionOptions options, RunContext context, UserData data)
     {
         using var scope = NewDisposeScope();
-        ActivationFolder folder = ActivationFolder.Read(path);
-        context.UsedData($"activations of {folder.Snapshots.Count} epochs in {Path.GetFileName(path)}, {folder.Labels.shape[0]} samples");
+        ActivationFolder folder = ActivationFolder.Read(data.Path, data.Target);
+        string name = Path.GetFileName(Path.TrimEndingDirectorySeparator(data.Path));
+        context.UsedData($"activations of {folder.Snapshots.Count} epochs in {name}, {folder.Labels.shape[0]} samples");
         InformationTrace trace = InformationTrace.Of(folder.Snapshots, folder.Labels, Estimator(options, options.Low), cancellation: context.Cancellation);
         AtomicFile.WriteText(context.OutputPath("information.csv"), trace.ToCsv());
         context.Table("information", $"Information at epoch {folder.Snapshots[^1].Epoch} in bits; cap {Number(trace.Points[0].Cap)} bits.", ["layer", "I(X;T)", "I(T;Y)", "compression", "distinct rows"],
             [.. trace.Compression().Select(c => (string[])[c.Layer, Number(c.Final), Number(trace[c.Layer][^1].Ity), Number(c.Bits), $"{trace[c.Layer][^1].UniqueRows}"])]);
         if (options.Estimator == InformationEstimator.Knn) return;
-        context.Figure("plane", "Information plane: dark is the first epoch, yellow the last.", Plane(Path.GetFileName(path), trace), width: 760, height: 600);
+        context.Figure("plane", "Information plane: dark is the first epoch, yellow the last.", Plane(name, trace), width: 760, height: 600);
         context.Figure("compression", "Compression: maximum less final I(X;T).", Charts.Bars("Compression by layer", "maximum - final I(X;T), bits", [.. trace.Compression().Select(c => (c.Layer, (IReadOnlyList<double>)[c.Bits]))]));
     }
 
