@@ -3,6 +3,7 @@ using System.Globalization;
 using System.IO.MemoryMappedFiles;
 using System.Text.Encodings.Web;
 using System.Text.Json;
+using System.Text.Unicode;
 using Priori.Runtime;
 
 namespace Priori.Data;
@@ -71,6 +72,20 @@ public static class Safetensors
 
     /// <summary>Reads the header's entries in file order and checks that they cover the data without gap or overlap.</summary>
     internal static (List<(string Name, SafetensorsEntry Entry)> Entries, Dictionary<string, string> Metadata) ParseHeader(ReadOnlyMemory<byte> header, long dataBytes)
+    {
+        if (!Utf8.IsValid(header.Span)) throw new InvalidDataException("the header is not UTF-8 text");
+        // Escapes of half a surrogate pair are valid UTF-8, but no text.
+        try
+        {
+            return ParseEntries(header, dataBytes);
+        }
+        catch (InvalidOperationException exception)
+        {
+            throw new InvalidDataException("the header holds a text that is not Unicode", exception);
+        }
+    }
+
+    private static (List<(string Name, SafetensorsEntry Entry)> Entries, Dictionary<string, string> Metadata) ParseEntries(ReadOnlyMemory<byte> header, long dataBytes)
     {
         using JsonDocument document = JsonDocument.Parse(header, new JsonDocumentOptions { AllowDuplicateProperties = false, MaxDepth = 8 });
         if (document.RootElement.ValueKind != JsonValueKind.Object) throw new InvalidDataException("the header is not a JSON object");

@@ -222,6 +222,11 @@ public static class TableReader
 
     private sealed class ParquetFile : IDisposable
     {
+        private const int MaximumPageHeader = 1 << 16;
+
+        /// <summary>Pages of up to this many bytes may compress by any ratio; writers aim at 1 MiB.</summary>
+        private const int OrdinaryPage = 1 << 26;
+
         private readonly string path;
         private readonly FileStream stream;
         private readonly ParquetReader reader;
@@ -236,6 +241,7 @@ public static class TableReader
             {
                 (reader, columns) = FileFormat.NamedAny(path, () =>
                 {
+                    CheckFooter(stream);
                     ParquetReader opened = ParquetReader.CreateAsync(stream, new ParquetOptions { TreatByteArrayAsString = true }, leaveStreamOpen: true).GetAwaiter().GetResult();
                     if (opened.Schema.Fields.Count == 0) throw new InvalidDataException("has no columns");
                     string[] missing = [.. options.Missing];
@@ -262,13 +268,57 @@ public static class TableReader
             // Runs compress without bound, but no writer makes groups of more rows than this from so few bytes.
             long limit = Math.Min((1L << 22) + (stream.Length * 8), Array.MaxLength);
             if (group.RowCount < 0 || group.RowCount > limit) throw new InvalidDataException($"row group {index} declares {group.RowCount} rows in a file of {stream.Length} bytes");
-            foreach (ParquetColumn column in columns) column.Read(group, (int)group.RowCount);
+            foreach (ParquetColumn column in columns)
+            {
+                CheckPages(group, column);
+                column.Read(group, (int)group.RowCount);
+            }
             return (int)group.RowCount;
         });
 
         public void Append(int start, int count)
         {
             foreach (ParquetColumn column in columns) column.Append(start, count);
+        }
+
+        /// <summary>The file ends in its metadata, their length, and PAR1.</summary>
+        private static void CheckFooter(FileStream stream)
+        {
+            if (stream.Length < 12) throw new InvalidDataException("ends in the middle of its footer");
+            byte[] tail = new byte[8];
+            stream.Position = stream.Length - 8;
+            stream.ReadExactly(tail);
+            int length = BitConverter.ToInt32(tail);
+            if (!tail.AsSpan(4).SequenceEqual("PAR1"u8) || length <= 0 || length > stream.Length - 12) throw new InvalidDataException("does not end in a Parquet footer");
+            byte[] metadata = new byte[length];
+            stream.Position = stream.Length - 8 - length;
+            stream.ReadExactly(metadata);
+            new ThriftCheck(metadata).Struct();
+            stream.Position = 0;
+        }
+
+        /// <summary>Every page of a column lies within its chunk and declares a size that its bytes can hold.</summary>
+        private void CheckPages(ParquetRowGroupReader group, ParquetColumn column)
+        {
+            Parquet.Meta.ColumnMetaData chunk = group.GetMetadata(column.Field)?.MetaData ?? throw new InvalidDataException($"column '{column.Name}' has no metadata");
+            long at = chunk.DictionaryPageOffset is > 0 and { } dictionary ? Math.Min(dictionary, chunk.DataPageOffset) : chunk.DataPageOffset;
+            long end = at + chunk.TotalCompressedSize;
+            if (at < 4 || chunk.TotalCompressedSize < 0 || end < at || end > stream.Length) throw new InvalidDataException($"column '{column.Name}' lies outside the file");
+            byte[] header = new byte[MaximumPageHeader];
+            while (at < end)
+            {
+                stream.Position = at;
+                int length = (int)Math.Min(header.Length, end - at);
+                stream.ReadExactly(header, 0, length);
+                var thrift = new ThriftCheck(header.AsSpan(0, length));
+                Dictionary<int, long> integers = [];
+                thrift.Struct(integers);
+                // PageHeader (parquet.thrift): 2 is uncompressed_page_size, 3 is compressed_page_size.
+                long inflated = integers.GetValueOrDefault(2, -1), compressed = integers.GetValueOrDefault(3, -1);
+                at += thrift.Position + compressed;
+                if (compressed < 0 || at > end || inflated < 0) throw new InvalidDataException($"a page of column '{column.Name}' lies outside its column");
+                if (inflated > OrdinaryPage) FileFormat.CheckInflated(inflated, compressed);
+            }
         }
 
         public Table Build()
@@ -288,6 +338,8 @@ public static class TableReader
     private abstract class ParquetColumn(DataField schema, ColumnBuilder builder)
     {
         private Array values = Array.Empty<string>();
+
+        public DataField Field => schema;
 
         public string Name => schema.Name;
 

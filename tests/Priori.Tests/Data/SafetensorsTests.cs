@@ -82,6 +82,8 @@ public sealed class SafetensorsTests : IDisposable
     [InlineData("{\"a\":{\"dtype\":\"U16\",\"shape\":[2],\"data_offsets\":[0,4]}}", 4, null, "U16, which TorchSharp cannot hold")]
     [InlineData("{\"a\":{\"dtype\":\"F8_E4M3\",\"shape\":[4],\"data_offsets\":[0,4]}}", 4, null, "F8_E4M3, which TorchSharp cannot hold")]
     [InlineData("{\"__metadata__\":{\"k\":1}}", 0, null, "'k'")]
+    [InlineData("{\"\\ud800\":{}}", 0, null, "not Unicode")]
+    [InlineData("{\"\u00e9\":1}", 0, 3L, "not UTF-8")]
     public void A_damaged_file_is_refused_by_name(string header, int dataBytes, long? length, string reason)
     {
         string path = folder.File("bad.safetensors", Raw(header, dataBytes, length));
