@@ -141,11 +141,12 @@ public sealed class ArmNet : Module<Tensor, Tensor, Tensor>
         ArgumentNullException.ThrowIfNull(ids);
         ArgumentNullException.ThrowIfNull(values);
         var tally = new InteractionTally((int)Options.Fields);
+        Device device = query.device;
         for (long start = 0; start < ids.size(0); start += block)
         {
             using DisposeScope scope = NewDisposeScope();
             long count = Math.Min(block, ids.size(0) - start);
-            var (gates, powers) = Attend(ids.narrow(0, start, count), values.narrow(0, start, count));
+            var (gates, powers) = Attend(ids.narrow(0, start, count).to(device), values.narrow(0, start, count).to(device));
             tally.Add(gates, powers);
         }
         return tally.Explanation();
