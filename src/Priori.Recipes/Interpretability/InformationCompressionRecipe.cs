@@ -31,7 +31,8 @@ public sealed record InformationCompressionOptions : RecipeOptions
 
     /// <summary>Activations.</summary>
     [Option("Activation functions of the hidden layers, each an arm.")]
-    public IReadOnlyList<HiddenActivation> Activations { get; init; } = Enum.GetValues<HiddenActivation>();
+    public IReadOnlyList<HiddenActivation> Activations { get; init; }
+        = [HiddenActivation.Tanh, HiddenActivation.Elu, HiddenActivation.Relu, HiddenActivation.Softplus, HiddenActivation.Swish, HiddenActivation.CentredSoftplus];
 
     /// <summary>Hidden widths.</summary>
     [Option("Hidden widths.", Min = 1)]
@@ -91,7 +92,7 @@ public sealed record InformationCompressionOptions : RecipeOptions
 
     /// <summary>Rows of the comparison.</summary>
     [Option("Rows on which the estimators are compared, at random if there are more; the kernel and neighbour estimators cost their square.", Min = 10)]
-    public int ComparedRows { get; init; } = 4096;
+    public int ComparedRows { get; init; } = 2048;
 
     /// <summary>Whether the MNIST study is part.</summary>
     [Option("Whether a convolutional net is studied on MNIST too, where that dataset is present.")]
