@@ -21,7 +21,7 @@ public sealed record ArmNetRecipeOptions : RecipeOptions
     public string Dataset { get; init; } = "auto";
 
     /// <summary>Rows used.</summary>
-    [Option("Rows of the generated log, and most rows used of other data; 0 is all (100,000 generated).", Min = 0)]
+    [Option("Rows of the generated log, and most rows used of other data; 0 is all (60,000 generated).", Min = 0)]
     public int Rows { get; init; }
 
     /// <summary>Embedding width.</summary>
@@ -103,7 +103,7 @@ public sealed record ArmNetModel(ArmNetOptions Network, TabularTask Task, IReadO
 /// <summary>ARM-Net and its baselines on click logs and on the user's own table.</summary>
 public sealed class ArmNetRecipe : Recipe<ArmNetRecipeOptions>
 {
-    private const int GeneratedRows = 100_000, TopCrossFeatures = 50, SampleRows = 5, LocalColumns = 3, ApplyBlock = 4096;
+    private const int GeneratedRows = 60_000, TopCrossFeatures = 50, SampleRows = 5, LocalColumns = 3, ApplyBlock = 4096;
     private static readonly string[] Interpreted = ["arm-net", "arm-net-1h", "arm-net+"];
     private static readonly JsonSerializerOptions Json = new() { WriteIndented = true, PropertyNamingPolicy = JsonNamingPolicy.CamelCase, Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
