@@ -14,6 +14,7 @@ internal sealed record Examples(Tensor Inputs, Tensor? Labels);
 internal sealed record MergeFolder(string Path, Dictionary<string, Tensor> A, Dictionary<string, Tensor> B, Architecture? Architecture, Architecture? ArchitectureB, PermutationSpec? Wiring, Examples? Calibration)
 {
     private static readonly string[] CalibrationFiles = ["calib.npz", "calib.npy", "calib.safetensors", "calib"];
+    private static readonly string[] InputNames = ["inputs", "images", "x"];
 
     /// <summary>Whether a path is a folder with two checkpoints.</summary>
     public static bool Is(string path) => File.Exists(System.IO.Path.Combine(path, "a.safetensors"));
@@ -42,7 +43,7 @@ internal sealed record MergeFolder(string Path, Dictionary<string, Tensor> A, Di
         {
             case ".npz" or ".safetensors":
                 Dictionary<string, Tensor> arrays = path.EndsWith(".npz", StringComparison.OrdinalIgnoreCase) ? Npz.Read(path) : Safetensors.Read(path);
-                string? name = new[] { "inputs", "images", "x" }.FirstOrDefault(arrays.ContainsKey) ?? (arrays.Count == 1 ? arrays.Keys.First() : null);
+                string? name = InputNames.FirstOrDefault(arrays.ContainsKey) ?? (arrays.Count == 1 ? arrays.Keys.First() : null);
                 if (name is null) throw new BadInputException($"{path} has no array 'inputs', 'images' or 'x'; it has: {string.Join(", ", arrays.Keys)}.");
                 inputs = arrays[name];
                 labels = arrays.GetValueOrDefault("labels") ?? arrays.GetValueOrDefault("y");

@@ -152,7 +152,7 @@ public sealed class PleasRecipe : Recipe<PleasRecipeOptions>
     /// <inheritdoc/>
     public override PleasRecipeOptions Defaults(Budget budget) => budget switch
     {
-        Reproduction.Budget.Smoke => new PleasRecipeOptions { Width = 64, Ratios = [0, .5], TrainImages = 2000, Epochs = 1, CalibrationImages = 400, TestImages = 400, ConvTrainImages = 400, ConvWidths = [4, 8], Batches = 10 },
+        Reproduction.Budget.Smoke => new PleasRecipeOptions { Width = 64, Ratios = [0, .5], TrainImages = 2000, Epochs = 1, CalibrationImages = 400, TestImages = 400, ConvTrainImages = 400, ConvWidths = [4, 8], Batches = 10, AdamSteps = 20 },
         // Table 1 of the paper: ResNet-50, the published solver, batches and steps. The checkpoints come with --data.
         Reproduction.Budget.Paper => new PleasRecipeOptions { Solver = LeastSquaresSolver.Adam, AdamSteps = 400, Batches = 100, Mean = [.485, .456, .406], Deviation = [.229, .224, .225] },
         _ => new PleasRecipeOptions(),
@@ -376,7 +376,7 @@ public sealed class PleasRecipe : Recipe<PleasRecipeOptions>
             [.. results.Select(r => (IReadOnlyList<string>)[r.Key, Cell(r.Value, "accuracy"), .. r.Value.Select(x => x["accuracy"].ToString("0.000", CultureInfo.InvariantCulture)), .. metrics.Select(m => Cell(r.Value, m))])]);
     }
 
-    private static void LossFigure(RunContext context, string name, IReadOnlyList<ArmResult> arm)
+    private static void LossFigure(RunContext context, string name, List<ArmResult> arm)
     {
         double[] layers = arm[0].Series("layer loss before").X;
         IReadOnlyList<double> Values(string series, int layer) => [.. arm.Select(r => r.Series(series).Y[layer])];
@@ -396,9 +396,9 @@ public sealed class PleasRecipe : Recipe<PleasRecipeOptions>
             var tensors = new Dictionary<string, Tensor>();
             foreach ((string name, Architecture architecture, Examples examples) in new[] { ("a", architectureA, a), ("b", architectureB, b) })
             {
-                Seeds.Set(Seeds.Derive(seed, name[0]));
+                Runtime.Seeds.Set(Runtime.Seeds.Derive(seed, name[0]));
                 using var learner = new ClassifierLearner(new Network(architecture), options.LearningRate);
-                Trainer trainer = run.Trainer(new TrainerOptions { Epochs = options.Epochs, BatchSize = options.BatchSize, Seed = Seeds.Derive(seed, name[0]) });
+                Trainer trainer = run.Trainer(new TrainerOptions { Epochs = options.Epochs, BatchSize = options.BatchSize, Seed = Runtime.Seeds.Derive(seed, name[0]) });
                 run.Metric($"loss {name}", trainer.Fit(learner, new TensorSource(examples.Inputs, examples.Labels!), cancellation: run.Cancellation).Last("model"));
                 learner.Network.eval();
                 foreach ((string key, Tensor value) in learner.Network.State()) tensors[$"{name}/{key}"] = value.cpu();
