@@ -18,16 +18,16 @@ public enum ResNetStem
 public static class ResNet
 {
     /// <summary>ResNet-18. See <see cref="Describe"/> for the parameters.</summary>
-    public static Network ResNet18(long classes, ResNetStem stem = ResNetStem.Cifar, long width = 64, long inputChannels = 3) => Build(18, classes, stem, width, inputChannels);
+    public static Network ResNet18(long classes, ResNetStem stem = ResNetStem.Cifar, long width = 64, long inputChannels = 3, long? imageSize = null) => Build(18, classes, stem, width, inputChannels, imageSize);
 
     /// <summary>ResNet-34. See <see cref="Describe"/> for the parameters.</summary>
-    public static Network ResNet34(long classes, ResNetStem stem = ResNetStem.Cifar, long width = 64, long inputChannels = 3) => Build(34, classes, stem, width, inputChannels);
+    public static Network ResNet34(long classes, ResNetStem stem = ResNetStem.Cifar, long width = 64, long inputChannels = 3, long? imageSize = null) => Build(34, classes, stem, width, inputChannels, imageSize);
 
     /// <summary>ResNet-50. See <see cref="Describe"/> for the parameters.</summary>
-    public static Network ResNet50(long classes, ResNetStem stem = ResNetStem.ImageNet, long width = 64, long inputChannels = 3) => Build(50, classes, stem, width, inputChannels);
+    public static Network ResNet50(long classes, ResNetStem stem = ResNetStem.ImageNet, long width = 64, long inputChannels = 3, long? imageSize = null) => Build(50, classes, stem, width, inputChannels, imageSize);
 
     /// <summary>ResNet-101. See <see cref="Describe"/> for the parameters.</summary>
-    public static Network ResNet101(long classes, ResNetStem stem = ResNetStem.ImageNet, long width = 64, long inputChannels = 3) => Build(101, classes, stem, width, inputChannels);
+    public static Network ResNet101(long classes, ResNetStem stem = ResNetStem.ImageNet, long width = 64, long inputChannels = 3, long? imageSize = null) => Build(101, classes, stem, width, inputChannels, imageSize);
 
     /// <summary>The architecture of a residual network. The layer <c>avgpool</c> holds the features, <c>fc</c> the logits.</summary>
     /// <param name="depth">18, 34, 50 or 101.</param>
@@ -92,9 +92,9 @@ public static class ResNet
         return new Architecture([inputChannels, size, size], layers);
     }
 
-    private static Network Build(int depth, long classes, ResNetStem stem, long width, long inputChannels)
+    private static Network Build(int depth, long classes, ResNetStem stem, long width, long inputChannels, long? imageSize)
     {
-        var network = new Network(Describe(depth, classes, stem, width, inputChannels));
+        var network = new Network(Describe(depth, classes, stem, width, inputChannels, imageSize));
         foreach (Conv2d convolution in network.WeightedLayers.Values.OfType<Conv2d>())
             init.kaiming_normal_(convolution.weight, mode: init.FanInOut.FanOut, nonlinearity: init.NonlinearityType.ReLU); // He et al., ICCV 2015
         return network;
