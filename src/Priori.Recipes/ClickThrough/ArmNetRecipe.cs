@@ -157,6 +157,7 @@ public sealed class ArmNetRecipe : Recipe<ArmNetRecipeOptions>
         {
             ReportImportance(context, data, arm, results[arm], noise: false);
             ReportInterpretation(context, data, results[arm]);
+            ReportJointPower(context, data, results[arm]);
         }
         if (results.TryGetValue("arm-net+noise", out ArmResult[]? noiseRuns)) ReportImportance(context, noisy, "arm-net+noise", noiseRuns, noise: true);
     }
@@ -257,6 +258,7 @@ public sealed class ArmNetRecipe : Recipe<ArmNetRecipeOptions>
         run.Metric("zero_fraction", explanation.ZeroFraction);
         run.Metric("clamped_exponents", network.ClampedExponents);
         run.Tensor("importance", tensor(explanation.Fields.Select(f => f.Importance).ToArray()));
+        run.Tensor("joint_power", tensor(explanation.JointPower));
         CrossFeature[] top = [.. explanation.CrossFeatures.Take(TopCrossFeatures)];
         run.Tensor("cross_fields", tensor(top.SelectMany(c => Enumerable.Range(0, data.Fields.Count).Select(f => c.Fields.Contains(f) ? 1L : 0)).ToArray()).view(top.Length, -1));
         run.Tensor("cross_use", tensor(top.SelectMany(c => new[] { c.Frequency, c.MeanPower }).ToArray()).view(top.Length, 2));
@@ -366,6 +368,27 @@ public sealed class ArmNetRecipe : Recipe<ArmNetRecipeOptions>
                     .Select(f => new { Cell = data.Cell(f, data.Test.Ids[row, f].ToInt64(), data.Test.Values[row, f].ToSingle()), Importance = local[row, f].ToDouble() }),
             }),
         }, Json));
+    }
+
+    private static void ReportJointPower(RunContext context, TabularDataset data, ArmResult[] runs)
+    {
+        int m = data.Fields.Count;
+        double[][,] joint = [.. runs.Select(r => { Tensor t = r.Tensor("joint_power"); var a = new double[m, m]; for (int i = 0; i < m * m; i++) a[i / m, i % m] = i / m == i % m ? double.NaN : t[i / m, i % m].ToDouble(); return a; })];
+        if (m <= 30)
+        {
+            var mean = new double[m, m];
+            for (int i = 0; i < m * m; i++) mean[i / m, i % m] = joint.Average(a => a[i / m, i % m]);
+            context.Figure("joint-power", "Which fields are used together: mean |power| of one times that of the other, over test rows and neurons, mean over seeds.",
+                Charts.Heatmap($"Joint power on {data.Name}", mean, "", "", [.. data.Fields], [.. data.Fields]), width: 900, height: 760);
+        }
+        if (data.Planted is null) return;
+        int pairs = m * (m - 1) / 2;
+        var rows = data.Planted.SelectMany(p => p.SelectMany((a, i) => p.Skip(i + 1).Select(b => (Interaction: p, A: a, B: b)))).Select(pair =>
+        {
+            double[] ranks = [.. joint.Select(j => 1.0 + Enumerable.Range(0, m).Sum(a => Enumerable.Range(a + 1, m - a - 1).Count(b => j[a, b] > j[pair.A, pair.B])))];
+            return (IReadOnlyList<string>)[string.Join(" x ", pair.Interaction.Select(f => data.Fields[f])), $"{data.Fields[pair.A]} x {data.Fields[pair.B]}", Text(ranks.Average(), "F1"), string.Join(", ", ranks.Select(r => Text(r, "F0")))];
+        });
+        context.Table("planted", $"Were the planted interactions found? Rank of their pairs by joint power among all {pairs} pairs (by chance {Text((pairs + 1) / 2.0, "F0")})", ["planted interaction", "pair", "mean rank", "rank in each seed"], [.. rows]);
     }
 
     private static IEnumerable<(Tensor Ids, Tensor Values)> Blocks(string path, ArmNetModel model)

@@ -21,15 +21,17 @@ public sealed record CrossFeature(IReadOnlyList<int> Fields, double Frequency, d
 /// </summary>
 /// <param name="Fields">Importance of each field, in field order.</param>
 /// <param name="CrossFeatures">Cross features in use, the most frequent first.</param>
+/// <param name="JointPower">Mean |w_j| |w_k| of fields j and k over rows and neurons, [fields, fields]: which fields are used together, also when no gate is closed.</param>
 /// <param name="ZeroFraction">Measured share of gates that are exactly zero; 0 means that every neuron uses all fields, whatever alpha is.</param>
 /// <param name="Rows">Rows it was measured over.</param>
-public sealed record ArmNetExplanation(IReadOnlyList<FieldImportance> Fields, IReadOnlyList<CrossFeature> CrossFeatures, double ZeroFraction, long Rows);
+public sealed record ArmNetExplanation(IReadOnlyList<FieldImportance> Fields, IReadOnlyList<CrossFeature> CrossFeatures, double[,] JointPower, double ZeroFraction, long Rows);
 
 /// <summary>Adds up gates and powers over blocks of rows.</summary>
 internal sealed class InteractionTally(int fields)
 {
     private const int BitsPerWord = 62;
     private readonly double[] power = new double[fields];
+    private readonly double[,] joint = new double[fields, fields];
     private readonly Dictionary<string, (int[] Fields, long Count, double Power)> sets = [];
     private long rows, gatesSeen, closed;
 
@@ -43,7 +45,12 @@ internal sealed class InteractionTally(int fields)
         gatesSeen += gates.numel();
         closed += gates.numel() - open.sum().item<long>();
         double[] sums = absolute.sum(0, type: ScalarType.Float64).cpu().data<double>().ToArray();
-        for (int j = 0; j < fields; j++) power[j] += sums[j];
+        double[] products = absolute.t().matmul(absolute).to(ScalarType.Float64).cpu().reshape(-1).data<double>().ToArray();
+        for (int j = 0; j < fields; j++)
+        {
+            power[j] += sums[j];
+            for (int k = 0; k < fields; k++) joint[j, k] += products[j * fields + k];
+        }
 
         // A set of open gates is a bit mask of one or more words; equal masks are counted together.
         int words = (fields + BitsPerWord - 1) / BitsPerWord;
@@ -70,9 +77,13 @@ internal sealed class InteractionTally(int fields)
         if (rows == 0) throw new ArgumentException("An explanation needs at least one row.");
         double sum = power.Sum();
         double pairs = gatesSeen / (double)fields;
+        var jointMean = new double[fields, fields];
+        for (int j = 0; j < fields; j++)
+            for (int k = 0; k < fields; k++) jointMean[j, k] = joint[j, k] / pairs;
         return new ArmNetExplanation(
             [.. power.Select((p, j) => new FieldImportance(j, sum > 0 ? p / sum : 1.0 / fields))],
             [.. sets.Values.Select(s => new CrossFeature(s.Fields, s.Count / pairs, s.Power / s.Count)).OrderByDescending(c => c.Frequency).ThenBy(c => c.Order).ThenBy(c => string.Join(',', c.Fields), StringComparer.Ordinal)],
+            jointMean,
             closed / (double)gatesSeen,
             rows);
     }

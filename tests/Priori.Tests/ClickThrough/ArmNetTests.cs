@@ -171,6 +171,8 @@ public class ArmNetTests
         Assert.Equal((2, 1.0), (cross.Order, cross.Frequency));
         Assert.Equal(sum / 2, cross.MeanPower, 1e-5);
         Assert.Equal(1 / 3.0, explanation.ZeroFraction, 1e-12);
+        Assert.Equal(.641421 * .5 * .358579, explanation.JointPower[0, 1], 1e-6);
+        Assert.Equal(0, explanation.JointPower[1, 2], 1e-12);
     }
 
     [Fact]
