@@ -437,7 +437,7 @@ public static class Charts
         if (axis is IXAxis && labels.Count * (labels.Max(l => l.Length) + 2) > 90 && !thin)
         {
             axis.TickLabelStyle.Rotation = -35;
-            axis.TickLabelStyle.Alignment = Alignment.MiddleRight;
+            axis.TickLabelStyle.Alignment = Alignment.UpperRight;
             axis.MinimumSize = Math.Min(180, 24 + (labels.Max(l => l.Length) * 5));
         }
     }

@@ -219,7 +219,8 @@ public sealed class RunContext
         Roles = Data?.Roles ?? new Dictionary<string, string>(),
         Environment = EnvironmentInfo.Of(Device),
         Arms = _arms,
-        Claims = [.. _recipe.Claims.Select(claim => _checks.FirstOrDefault(c => c.Id == claim.Id)
+        // On the user's own data a recipe measures the claims that make sense there; the others are left out.
+        Claims = [.. _recipe.Claims.Where(claim => Data is null || _checks.Any(c => c.Id == claim.Id)).Select(claim => _checks.FirstOrDefault(c => c.Id == claim.Id)
             ?? new ClaimResult(claim.Id, claim.Text, double.NaN, Comparison.AtLeast, double.NaN, [], Verdict.NotMeasured))],
         Figures = _figures,
         Tables = _tables,
