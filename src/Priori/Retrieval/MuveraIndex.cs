@@ -297,8 +297,7 @@ public sealed unsafe class MuveraIndex : IDisposable
                     }
                     break;
                 case MuveraSearch.Graph:
-                    encodings = new GraphIndex(dimension, options.Degree, options.BuildBeam, 1.2, Map<float>("vectors.bin", (long)n * dimension),
-                        Map<float>("norms.bin", n), Map<int>("graph.bin", n * (2L + options.Degree)), removed);
+                    encodings = new GraphIndex(dimension, options.Degree, options.BuildBeam, Map<float>("vectors.bin", (long)n * dimension), Map<int>("graph.bin", n * (2L + options.Degree)), removed);
                     break;
                 case MuveraSearch.Exact:
                     encodings = new FlatIndex(dimension, Map<float>("vectors.bin", (long)n * dimension), removed);
