@@ -20,10 +20,24 @@ public static class LibFm
     /// <exception cref="InvalidDataException">A line cannot be read or has another number of fields than the first; the message names file and line.</exception>
     public static LibFmData Read(string path)
     {
+        (long lines, long bytes) = CountLines(path);
         using var scope = NewDisposeScope();
-        List<LibFmData> blocks = Blocks(path, 1 << 16).ToList();
-        Tensor Join(Func<LibFmData, Tensor> part) => (blocks.Count == 1 ? part(blocks[0]) : torch.cat(blocks.Select(part).ToArray())).MoveToOuterDisposeScope();
-        return new LibFmData(Join(block => block.Labels), Join(block => block.Ids), Join(block => block.Values), blocks.Max(block => block.FeatureCount));
+        Tensor? labels = null, ids = null, values = null;
+        long rows = 0, features = 0;
+        foreach (Parser parser in Parse(path, 1 << 14))
+        {
+            // A row of f fields takes 2 f + 2 bytes at least, so blank lines cannot make this large.
+            long capacity = Math.Min(lines, (bytes / ((2 * parser.Fields) + 2)) + 1);
+            labels ??= torch.empty(capacity, ScalarType.Float32);
+            ids ??= torch.empty([capacity, parser.Fields], ScalarType.Int64);
+            values ??= torch.empty([capacity, parser.Fields], ScalarType.Float32);
+            int count = parser.Rows;
+            using Tensor labelBlock = labels.narrow(0, rows, count), idBlock = ids.narrow(0, rows, count), valueBlock = values.narrow(0, rows, count);
+            features = parser.MoveTo(labelBlock, idBlock, valueBlock);
+            rows += count;
+        }
+        Tensor Filled(Tensor tensor) => (tensor.shape[0] == rows ? tensor : tensor.narrow(0, 0, rows).clone()).MoveToOuterDisposeScope();
+        return new LibFmData(Filled(labels!), Filled(ids!), Filled(values!), features);
     }
 
     /// <summary>Reads a file in blocks of rows, in memory that does not grow with the file. The tensors of a block are the caller's to dispose.</summary>
@@ -33,10 +47,21 @@ public static class LibFm
     public static IEnumerable<LibFmData> Blocks(string path, int rowsPerBlock)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(rowsPerBlock, 1);
-        return Iterate(path, rowsPerBlock);
+        return Parse(path, rowsPerBlock).Select(parser => parser.Block());
     }
 
-    private static IEnumerable<LibFmData> Iterate(string path, int rowsPerBlock)
+    private static (long Lines, long Bytes) CountLines(string path)
+    {
+        using var file = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, 1, FileOptions.SequentialScan);
+        byte[] buffer = new byte[1 << 20];
+        long lines = 0;
+        byte last = (byte)'\n';
+        for (int got; (got = file.Read(buffer)) > 0; last = buffer[got - 1]) lines += buffer.AsSpan(0, got).Count((byte)'\n');
+        return (last == '\n' ? lines : lines + 1, file.Length);
+    }
+
+    /// <summary>Yields the parser whenever it holds a block of rows, which must then be moved out of it.</summary>
+    private static IEnumerable<Parser> Parse(string path, int rowsPerBlock)
     {
         using var file = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, 1, FileOptions.SequentialScan);
         var parser = new Parser(path, rowsPerBlock);
@@ -50,7 +75,7 @@ public static class LibFm
             if (parser.Full || (end && parser.Rows > 0))
             {
                 any = true;
-                yield return parser.Block();
+                yield return parser;
                 continue;
             }
             if (end) break;
@@ -76,7 +101,6 @@ public static class LibFm
         private readonly List<long> ids = [];
         private readonly List<float> values = [];
         private long greatest = -1;
-        private int fields = -1;
 
         public long Line { get; private set; }
 
@@ -84,17 +108,24 @@ public static class LibFm
 
         public bool Full => Rows == rowsPerBlock;
 
+        public int Fields { get; private set; } = -1;
+
         public LibFmData Block()
         {
-            Tensor rows = torch.empty(Rows, ScalarType.Float32), columns = torch.empty([Rows, fields], ScalarType.Int64), numbers = torch.empty([Rows, fields], ScalarType.Float32);
+            Tensor rows = torch.empty(Rows, ScalarType.Float32), columns = torch.empty([Rows, Fields], ScalarType.Int64), numbers = torch.empty([Rows, Fields], ScalarType.Float32);
+            return new LibFmData(rows, columns, numbers, MoveTo(rows, columns, numbers));
+        }
+
+        /// <summary>Moves the rows into tensors of their number, and returns one more than the greatest id so far.</summary>
+        public long MoveTo(Tensor rows, Tensor columns, Tensor numbers)
+        {
             Copy(labels, rows);
             Copy(ids, columns);
             Copy(values, numbers);
-            var block = new LibFmData(rows, columns, numbers, greatest + 1);
             labels.Clear();
             ids.Clear();
             values.Clear();
-            return block;
+            return greatest + 1;
         }
 
         /// <summary>Parses whole lines until the block is full, and returns the bytes used. The last line of a file need not end in a line feed.</summary>
@@ -140,8 +171,8 @@ public static class LibFm
                 greatest = Math.Max(greatest, id);
                 count++;
             }
-            if (fields < 0) fields = count;
-            if (count != fields) throw new InvalidDataException($"{path}, line {Line}: has {count} fields; the first row has {fields}.");
+            if (Fields < 0) Fields = count;
+            if (count != Fields) throw new InvalidDataException($"{path}, line {Line}: has {count} fields; the first row has {Fields}.");
         }
 
         /// <summary>A decimal number; the plain ones (up to 15 digits, no exponent) without the general parser: both operands of the quotient are exact, so it is rounded correctly.</summary>
