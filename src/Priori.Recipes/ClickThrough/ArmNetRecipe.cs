@@ -53,16 +53,16 @@ public sealed record ArmNetRecipeOptions : RecipeOptions
     public double LearningRate { get; init; } = 3e-3;
 
     /// <summary>Batch size.</summary>
-    [Option("Rows in a batch.", Min = 2)]
-    public int BatchSize { get; init; } = 1024;
+    [Option("Rows in a batch; by default 1024, on own data a hundredth of the training rows within 32..1024.", Min = 2)]
+    public int? BatchSize { get; init; }
 
     /// <summary>Epochs.</summary>
-    [Option("Most epochs.", Min = 1)]
-    public int Epochs { get; init; } = 8;
+    [Option("Most epochs; by default 8, on own data 50.", Min = 1)]
+    public int? Epochs { get; init; }
 
     /// <summary>Patience.</summary>
-    [Option("Epochs without a better validation figure before training stops.", Min = 1)]
-    public int Patience { get; init; } = 2;
+    [Option("Epochs without a better validation figure before training stops; by default 2, on own data 5.", Min = 1)]
+    public int? Patience { get; init; }
 
     /// <summary>Noise fields.</summary>
     [Option("Random fields of the +noise arms.", Min = 1)]
@@ -149,7 +149,7 @@ public sealed class ArmNetRecipe : Recipe<ArmNetRecipeOptions>
         TabularDataset noisy = data.WithNoise(options.NoiseFields, options.NoiseValues);
         context.UsedData(data.Description);
         Dictionary<string, ArmResult[]> results = options.Arms.Distinct().ToDictionary(arm => arm, arm => context.Seeds
-            .Select(seed => context.Arm(arm, seed, run => Train(run, arm, arm.EndsWith("+noise", StringComparison.Ordinal) ? noisy : data, options))).ToArray());
+            .Select(seed => context.Arm(arm, seed, run => Train(run, arm, arm.EndsWith("+noise", StringComparison.Ordinal) ? noisy : data, options, context.Data is not null))).ToArray());
 
         ReportModels(context, data, results);
         if (data.Task.Metric == "auc") CheckClaims(context, data, results);
@@ -238,13 +238,18 @@ public sealed class ArmNetRecipe : Recipe<ArmNetRecipeOptions>
         };
     }
 
-    private static void Train(ArmRun run, string arm, TabularDataset data, ArmNetRecipeOptions options)
+    private static void Train(ArmRun run, string arm, TabularDataset data, ArmNetRecipeOptions options, bool own)
     {
         Module<Tensor, Tensor, Tensor> model = Build(arm, data, options);
         model.to(run.Device);
         using var learner = new TabularLearner(model, data.Task, options.LearningRate);
-        TrainingHistory history = run.Trainer(new TrainerOptions { Epochs = options.Epochs, BatchSize = options.BatchSize, EarlyStopping = new EarlyStopping(data.Task.Metric, options.Patience) })
-            .Fit(learner, new TensorSource(data.Train.Ids, data.Train.Values, data.Train.Target), _ => Evaluate(data.Valid), run.Cancellation);
+        var settings = new TrainerOptions
+        {
+            Epochs = options.Epochs ?? (own ? 50 : 8),
+            BatchSize = options.BatchSize ?? (own ? (int)Math.Clamp(data.Train.Count / 100, 32, 1024) : 1024),
+            EarlyStopping = new EarlyStopping(data.Task.Metric, options.Patience ?? (own ? 5 : 2)),
+        };
+        TrainingHistory history = run.Trainer(settings).Fit(learner, new TensorSource(data.Train.Ids, data.Train.Values, data.Train.Target), _ => Evaluate(data.Valid), run.Cancellation);
         run.Include(history);
         foreach (var (name, value) in Evaluate(data.Test)) run.Metric(name, value);
         double validation = history.Series[data.Task.Metric][history.BestEpoch - 1];

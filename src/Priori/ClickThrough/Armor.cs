@@ -30,14 +30,14 @@ public sealed record ArmorOptions
     /// <summary>Adam's learning rate.</summary>
     public double LearningRate { get; init; } = 3e-3;
 
-    /// <summary>Rows in a batch.</summary>
-    public int BatchSize { get; init; } = 1024;
+    /// <summary>Rows in a batch; null is a hundredth of the training rows, within 32..1024.</summary>
+    public int? BatchSize { get; init; }
 
     /// <summary>Times over the training rows, at most.</summary>
-    public int Epochs { get; init; } = 30;
+    public int Epochs { get; init; } = 50;
 
     /// <summary>Epochs without a better validation figure that are waited for.</summary>
-    public int Patience { get; init; } = 2;
+    public int Patience { get; init; } = 5;
 
     /// <summary>Share of the rows held out to stop by, in (0, 1).</summary>
     public double ValidationFraction { get; init; } = 0.15;
@@ -103,7 +103,7 @@ public static class Armor
         var trainer = new Trainer(new TrainerOptions
         {
             Epochs = options.Epochs,
-            BatchSize = options.BatchSize,
+            BatchSize = options.BatchSize ?? (int)Math.Clamp((table.RowCount - held) / 100, 32, 1024),
             Seed = options.Seed,
             Device = options.Device,
             EarlyStopping = new EarlyStopping(task.Metric, options.Patience),

@@ -85,7 +85,7 @@ public class ArmNetRecipeTests
         string text = string.Join('\n', Enumerable.Range(0, 60).Select(_ => $"{(random.Next(2) == 0 ? -1 : 1)} {string.Join(' ', Enumerable.Range(0, 10).Select(f => $"{f * 5 + random.Next(5)}:1"))}"));
         string data = folder.File("log.libfm", text);
         var paper = (ArmNetRecipeOptions)new ArmNetRecipe().Defaults(Budget.Paper);
-        Assert.Equal((8, 32, 2.0, 1e-3, 4096), (paper.Heads, paper.Neurons, paper.Alpha, paper.LearningRate, paper.BatchSize));
+        Assert.Equal((8, 32, 2.0, 1e-3, (int?)4096), (paper.Heads, paper.Neurons, paper.Alpha, paper.LearningRate, paper.BatchSize));
         var (result, run) = Run(folder, paper with { Epochs = 1, Arms = ["arm-net"] }, new UserData(data, new Dictionary<string, string>()));
         Assert.True(double.IsFinite(result.Arms[0]["log_loss"]));
         Apply(run, data, folder.File("p.csv"));
