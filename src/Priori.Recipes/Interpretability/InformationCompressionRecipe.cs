@@ -419,7 +419,7 @@ public sealed class InformationCompressionRecipe : Recipe<InformationCompression
                     Charts.Lines($"I(X;T) of {arms[0].LastHidden}{(l2 ? ", L2" : "")}", "epoch", "bits", [.. arms.Select(s => Course(s, s.LastHidden))], logX: true));
             }
             foreach (Study study in group)
-                context.Figure($"plane-{study.Arm.Replace(' ', '-')}", $"Information plane of {study.Arm}, seed {study.Runs[0].Seed}: dark is the start of training, yellow the end.", Plane(study.Arm, study.Traces[0]), width: 760, height: 600);
+                context.Figure($"plane-{study.Arm.Replace(' ', '-').ToLowerInvariant()}", $"Information plane of {study.Arm}, seed {study.Runs[0].Seed}: dark is the start of training, yellow the end.", Plane(study.Arm, study.Traces[0]), width: 760, height: 600);
         }
         ReportComparison(studies, context);
     }
@@ -462,11 +462,16 @@ public sealed class InformationCompressionRecipe : Recipe<InformationCompression
             path.LineWidth = 1;
             for (int k = 0; k < points.Count; k++)
                 plot.Add.Marker(points[k].Ixt, points[k].Ity, MarkerShape.FilledCircle, 9, colors.GetColor(points.Count == 1 ? 1 : k / (points.Count - 1.0)));
-            var name = plot.Add.Text(trace.Layers[i], points[^1].Ixt, points[^1].Ity);
+        }
+        // Layers that end at the same place share a label.
+        foreach (var place in trace.Layers.Select(l => trace[l][^1]).GroupBy(p => (Math.Round(p.Ixt), Math.Round(p.Ity, 1))))
+        {
+            var name = plot.Add.Text(string.Join(", ", place.Select(p => p.Layer)), place.Last().Ixt, place.Last().Ity);
             name.LabelAlignment = Alignment.LowerRight;
             name.LabelFontSize = 12;
             (name.OffsetX, name.OffsetY) = (-6, -5);
         }
+        plot.Axes.Margins(0.05, 0.12);
         plot.HideLegend();
         return plot;
     }
