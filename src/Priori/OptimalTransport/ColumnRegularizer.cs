@@ -62,10 +62,9 @@ public sealed class SparsityConstrainedRegularizer(int k, double gamma) : Column
         (Tensor top, Tensor indices) = Top(scores);
         Tensor largest = top.narrow(-1, 0, 1);
         Tensor shifted = (top - largest) / gamma;
-        Tensor excess = shifted.cumsum(-1) - mass.unsqueeze(-1);
         Tensor ranks = torch.arange(1, top.shape[^1] + 1, dtype: top.dtype, device: top.device);
-        Tensor rho = (shifted * ranks).gt(excess).sum(-1, keepdim: true);
-        Tensor threshold = excess.gather(-1, rho - 1) / rho;
+        // The threshold is the largest of (u_1 + ... + u_r - b) / r: these rise up to r = rho and fall after it.
+        Tensor threshold = ((shifted.cumsum(-1) - mass.unsqueeze(-1)) / ranks).amax([-1], keepdim: true);
         Tensor entries = (shifted - threshold).clamp_min(0);
         return new((entries * (top - entries * (gamma / 2))).sum(-1), entries, indices, (threshold * -gamma - largest).squeeze(-1));
     }
