@@ -77,6 +77,8 @@ public static class RecipeRunner
         catch (Exception e) when (e is BadInputException or InvalidDataException or ArgumentException or FileNotFoundException && !Directory.Exists(Path.Combine(folder, "arms")))
         {
             Directory.Delete(folder, recursive: true); // Nothing was computed: leave nothing behind.
+            string parent = Path.GetDirectoryName(folder)!;
+            if (!Directory.EnumerateFileSystemEntries(parent).Any()) Directory.Delete(parent);
             throw;
         }
     }
