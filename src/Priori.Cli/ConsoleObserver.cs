@@ -65,27 +65,3 @@ internal sealed class ConsoleObserver(IAnsiConsole console, bool live) : IRunObs
 
     private static string Time(TimeSpan time) => time.TotalHours >= 1 ? $"{(int)time.TotalHours} h {time.Minutes} min" : time.TotalMinutes >= 1 ? $"{(int)time.TotalMinutes} min {time.Seconds} s" : $"{time.TotalSeconds:F0} s";
 }
-
-/// <summary>Says nothing: for <c>--json</c>.</summary>
-internal sealed class SilentObserver : IRunObserver
-{
-    public void ArmStarted(string arm, int seed)
-    {
-    }
-
-    public void ArmFinished(ArmResult result)
-    {
-    }
-
-    public void Report(TrainingProgress value)
-    {
-    }
-
-    public void Table(TableInfo table)
-    {
-    }
-
-    public void Message(string text)
-    {
-    }
-}

@@ -38,6 +38,35 @@ public interface IRunObserver : IProgress<TrainingProgress>
     void Message(string text);
 }
 
+/// <summary>Says nothing; a base for observers that care for some of it.</summary>
+public class SilentObserver : IRunObserver
+{
+    /// <inheritdoc/>
+    public virtual void ArmStarted(string arm, int seed)
+    {
+    }
+
+    /// <inheritdoc/>
+    public virtual void ArmFinished(ArmResult result)
+    {
+    }
+
+    /// <inheritdoc/>
+    public virtual void Report(TrainingProgress value)
+    {
+    }
+
+    /// <inheritdoc/>
+    public virtual void Table(TableInfo table)
+    {
+    }
+
+    /// <inheritdoc/>
+    public virtual void Message(string text)
+    {
+    }
+}
+
 /// <summary>What a recipe's run has: data, seeds, device, and where results go.</summary>
 public sealed class RunContext
 {
