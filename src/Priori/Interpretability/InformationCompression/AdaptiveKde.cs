@@ -81,7 +81,7 @@ public sealed class FixedNoiseKde : IMutualInformationEstimator
 /// </summary>
 internal static class PairwiseDistanceBounds
 {
-    private const int RowsPerBlock = 512;
+    private const int RowsPerBlock = 64; // A block of the kernel stays in the cache.
 
     public static LayerInformation Information(Tensor t, Tensor labels, double variance, EntropyBound bound)
     {
@@ -94,7 +94,9 @@ internal static class PairwiseDistanceBounds
         // Rows in the order of their classes: those of one class are one slice of columns.
         rows = rows.index_select(0, classes.Ids.argsort());
         rows = (rows - rows.mean([0])) / Math.Sqrt(bound == EntropyBound.Lower ? 8 * variance : 2 * variance);
-        Tensor norms = rows.square().sum(1);
+        // -|x - y|^2 = [2x, -|x|^2, -1] . [y, 1, |y|^2]: one product gives the exponents.
+        Tensor norms = rows.square().sum(1, keepdim: true), one = ones_like(norms);
+        Tensor left = cat([2 * rows, -norms, -one], 1), right = cat([rows, one, norms], 1).t();
         double withinAll = 0, withinClass = 0;
         long classStart = 0;
         foreach (long count in classes.Counts.cpu().data<long>().ToArray())
@@ -103,11 +105,10 @@ internal static class PairwiseDistanceBounds
             {
                 using var block = NewDisposeScope();
                 long length = Math.Min(RowsPerBlock, classStart + count - start);
-                Tensor distances = norms.narrow(0, start, length).unsqueeze(1) + norms - 2 * rows.narrow(0, start, length).matmul(rows.t());
-                distances.clamp_(min: 0);
+                Tensor exponents = left.narrow(0, start, length).matmul(right).clamp_(max: 0);
                 // A point's distance to itself, exactly 0: the largest exponent, so the sums of exponentials need no shift.
-                distances.narrow(1, start, length).diagonal().fill_(0);
-                Tensor kernel = distances.neg_().exp_();
+                exponents.narrow(1, start, length).diagonal().fill_(0);
+                Tensor kernel = exponents.exp_();
                 withinAll += kernel.sum(1).log().sum().item<double>();
                 withinClass += kernel.narrow(1, classStart, count).sum(1).div_(count).log().sum().item<double>();
             }
