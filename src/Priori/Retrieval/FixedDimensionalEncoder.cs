@@ -240,60 +240,64 @@ public sealed unsafe class FixedDimensionalEncoder : IDisposable
 
     private void EncodeSet(float* x, float* y, int rows, float* output, bool document, Workspace workspace)
     {
-        var (reps, block, stride) = (Config.Repetitions, Config.BlockDimension, _columns?.Stride ?? 0);
-        var slots = workspace.Slots(rows);
+        var (reps, block, stride, size) = (Config.Repetitions, Config.BlockDimension, _columns?.Stride ?? 0, (long)_partitions * Config.BlockDimension);
+        var slots = workspace.Slots(rows); // [rows, R]
         if (_kMeans) NearestCenters(y, rows, slots);
-        else Hash(y, rows, slots, workspace.Bits);
-        var fill = document && Config.FillEmptyPartitions && _partitions > 1;
-        for (var r = 0; r < reps; r++)
+        else Hash(y, rows, slots, workspace.Bits(rows));
+        var psi = _projections is null ? x : y + _blockStart; // psi_r of row t: psi + t * psiRow + r * psiRepetition
+        var psiRow = _projections is null ? Config.Dimension : (long)stride;
+        var psiRepetition = _projections is null ? 0 : block;
+        NativeMemory.Clear(output, (nuint)EncodedDimension * sizeof(float));
+        var counts = workspace.Counts; // [R, B]
+        if (document) NativeMemory.Clear(counts, (nuint)reps * (nuint)_partitions * sizeof(int));
+        for (var t = 0; t < rows; t++)
         {
-            var blocks = output + (long)r * _partitions * block;
-            NativeMemory.Clear(blocks, (nuint)_partitions * (nuint)block * sizeof(float));
-            var psi = _projections is null ? x : y + _blockStart + r * block;
-            long psiStride = _projections is null ? Config.Dimension : stride;
-            var counts = workspace.Counts;
-            if (document) new Span<int>(counts, _partitions).Clear();
-            var slot = slots + (long)r * rows;
-            for (var t = 0; t < rows; t++)
+            var source = psi + t * psiRow;
+            var slot = slots + (long)t * reps;
+            for (var r = 0; r < reps; r++)
             {
-                Add(blocks + (long)slot[t] * block, psi + t * psiStride, block);
-                if (document) counts[slot[t]]++;
+                Add(output + r * size + (long)slot[r] * block, source + (long)r * psiRepetition, block);
+                if (document) counts[(long)r * _partitions + slot[r]]++;
             }
-            if (!document) continue;
+        }
+        if (!document) return;
+        for (var r = 0; r < reps; r++, output += size, counts += _partitions)
+        {
             var empty = 0;
             for (var c = 0; c < _partitions; c++)
             {
-                if (counts[c] > 1) Scale(blocks + (long)c * block, 1f / counts[c], block);
+                if (counts[c] > 1) Scale(output + (long)c * block, 1f / counts[c], block);
                 else if (counts[c] == 0) empty++;
             }
-            if (!fill || empty == 0) continue;
+            if (!Config.FillEmptyPartitions || empty == 0) continue;
             if (_kMeans) NearestRows(x, y, rows, r, workspace.Keys, counts);
-            else NearestRows(slot, rows, workspace.Keys);
+            else NearestRows(slots + r, reps, rows, workspace.Keys);
             for (var c = 0; c < _partitions; c++)
             {
                 if (counts[c] != 0) continue;
                 var row = workspace.Keys[_kMeans ? c : ToGray(c)] & (OneBit - 1);
-                Buffer.MemoryCopy(psi + row * psiStride, blocks + (long)c * block, block * sizeof(float), block * sizeof(float));
+                Buffer.MemoryCopy(psi + row * psiRow + (long)r * psiRepetition, output + (long)c * block, block * sizeof(float), block * sizeof(float));
             }
         }
     }
 
-    /// <summary>Sign bits to partition indices, [R, rows].</summary>
+    /// <summary>Sign bits to partition indices, [rows, R]. All signs are packed before any is read, so that no read waits for a narrower write.</summary>
     private void Hash(float* y, int rows, int* slots, byte* bits)
     {
-        var (reps, k) = (Config.Repetitions, Config.SimHashBits);
-        var mask = _partitions - 1;
-        for (var t = 0; t < rows; t++, y += _columns?.Stride ?? 0)
+        var (reps, k, mask, width, stride) = (Config.Repetitions, Config.SimHashBits, _partitions - 1, BitsWidth, _columns?.Stride ?? 0);
+        for (var t = 0; t < rows; t++)
         {
             for (var column = 0; column < _blockStart; column += 16)
-                *(ushort*)(bits + column / 8) = (ushort)Vector512.GreaterThan(Vector512.Load(y + column), Vector512<float>.Zero).ExtractMostSignificantBits();
+                *(ushort*)(bits + (long)t * width + column / 8) = (ushort)Vector512.GreaterThan(Vector512.Load(y + (long)t * stride + column), Vector512<float>.Zero).ExtractMostSignificantBits();
+        }
+        for (var t = 0; t < rows; t++)
+        {
             for (int r = 0, position = 0; r < reps; r++, position += k)
-            {
-                var code = (int)(*(uint*)(bits + (position >> 3)) >> (position & 7)) & mask;
-                slots[(long)r * rows + t] = FromGray(code);
-            }
+                *slots++ = FromGray((int)(*(uint*)(bits + (long)t * width + (position >> 3)) >> (position & 7)) & mask);
         }
     }
+
+    private int BitsWidth => _blockStart / 8 + 8; // a read of four bytes may start at the last one
 
     /// <summary>g with g xor (g >> 1) = bits, bit 0 of the card's loop being the highest.</summary>
     internal static int FromGray(int bits)
@@ -312,10 +316,10 @@ public sealed unsafe class FixedDimensionalEncoder : IDisposable
     /// For every partition the token whose bits disagree least with the partition's (ties: the lowest row). A distance transform over the hypercube:
     /// after pass i every vertex knows its best source among those that differ in bits 0..i only, so k passes replace rows * 2^k comparisons.
     /// </summary>
-    private void NearestRows(int* slot, int rows, long* keys)
+    private void NearestRows(int* slot, int stride, int rows, long* keys)
     {
         new Span<long>(keys, _partitions).Fill(long.MaxValue / 2);
-        for (var t = rows - 1; t >= 0; t--) keys[ToGray(slot[t])] = t;
+        for (var t = rows - 1; t >= 0; t--) keys[ToGray(slot[(long)t * stride])] = t;
         for (var bit = 1; bit < _partitions; bit <<= 1)
         {
             for (var high = 0; high < _partitions; high += 2 * bit)
@@ -360,7 +364,7 @@ public sealed unsafe class FixedDimensionalEncoder : IDisposable
                     var near = y[r * _partitions + c] - _halfNorms![r * _partitions + c];
                     if (near > best) (best, center) = (near, c);
                 }
-                slots[(long)r * rows + t] = center;
+                slots[(long)t * Config.Repetitions + r] = center;
             }
         }
     }
@@ -413,14 +417,19 @@ public sealed unsafe class FixedDimensionalEncoder : IDisposable
     private sealed class Workspace(FixedDimensionalEncoder encoder) : IDisposable
     {
         private readonly NativeBuffer<float> _product = new(), _encoding = new(encoder._buckets == null ? 0 : encoder.EncodedDimension);
-        private readonly NativeBuffer<int> _slots = new(), _counts = new(encoder._partitions);
+        private readonly NativeBuffer<int> _slots = new(), _counts = new((long)encoder._partitions * encoder.Config.Repetitions);
         private readonly NativeBuffer<long> _keys = new(encoder._partitions);
-        private readonly NativeBuffer<byte> _bits = new(encoder._blockStart / 8 + 8);
+        private readonly NativeBuffer<byte> _bits = new();
 
         public float* Encoding => _encoding.Pointer;
         public int* Counts => _counts.Pointer;
         public long* Keys => _keys.Pointer;
-        public byte* Bits => _bits.Pointer;
+
+        public byte* Bits(int rows)
+        {
+            if (_bits.Length < (long)rows * encoder.BitsWidth) _bits.Resize((long)rows * encoder.BitsWidth);
+            return _bits.Pointer;
+        }
 
         public float* Product(int rows)
         {

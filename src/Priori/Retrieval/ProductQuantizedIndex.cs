@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
 using Priori.Numerics;
@@ -5,15 +6,16 @@ using Priori.Numerics;
 namespace Priori.Retrieval;
 
 /// <summary>
-/// Exhaustive search over product-quantized vectors. Codes lie in blocks of 64 vectors, group after group, so that one vector register holds one group of a whole block.
+/// Exhaustive search over product-quantized vectors. Codes lie in blocks of 256 vectors, group after group, so that a scan reads memory in order.
 /// With AVX-512 VBMI the scan looks 64 codes up at once in the query's table rounded to bytes, two instructions a group, which keeps pace with memory; vectors whose rounded score comes within
 /// the rounding's spread of the best are then scored with the float table. Elsewhere the scan uses the float table throughout.
 /// Scores are inner products with the decoded vectors.
 /// </summary>
 public sealed unsafe class ProductQuantizedIndex : MipsIndex
 {
-    private const int Block = 64;
-    private readonly NativeBuffer<byte> _codes; // [blocks, groups, 64]
+    private const int Block = 256;
+    private readonly NativeBuffer<byte> _codes; // [blocks, groups, 256]
+    private readonly NativeBuffer<float> _columns; // the codebook by coordinate, [groups, G, 256], zeros beyond the centres: no byte of a damaged file reads beyond a table
 
     /// <summary>An empty index.</summary>
     /// <param name="quantizer">A trained quantizer.</param>
@@ -24,7 +26,15 @@ public sealed unsafe class ProductQuantizedIndex : MipsIndex
     {
         ArgumentNullException.ThrowIfNull(quantizer);
         if (quantizer.Codebook is null) throw new ArgumentException("The quantizer is not trained; call Fit first.", nameof(quantizer));
-        (Quantizer, _codes) = (quantizer, codes);
+        (Quantizer, _codes, _columns) = (quantizer, codes, new NativeBuffer<float>((long)quantizer.Groups * quantizer.GroupSize * 256));
+        var centers = TensorMemory.Pointer<float>(quantizer.Codebook);
+        for (var g = 0; g < quantizer.Groups; g++)
+        {
+            for (var c = 0; c < quantizer.Centers; c++)
+            {
+                for (var j = 0; j < quantizer.GroupSize; j++) _columns[((long)g * quantizer.GroupSize + j) * 256 + c] = *centers++;
+            }
+        }
     }
 
     /// <summary>The quantizer.</summary>
@@ -75,16 +85,31 @@ public sealed unsafe class ProductQuantizedIndex : MipsIndex
     {
         var groups = Quantizer.Groups;
         var result = new Neighbors[queries.shape[0]];
-        using var table = new NativeBuffer<float>(groups * 256L); // always 256 columns, so that no byte of a damaged file reads beyond it
+        var q = TensorMemory.Pointer<float>(queries);
+        using var table = new NativeBuffer<float>(groups * 256L);
         using var scores = new NativeBuffer<float>((Count + Block - 1) / Block * (long)Block);
         for (var i = 0; i < result.Length; i++)
         {
-            using var scope = NewDisposeScope();
-            var entries = Quantizer.Table(queries[i]);
-            for (var g = 0; g < groups; g++) new Span<float>(TensorMemory.Pointer<float>(entries) + (long)g * Quantizer.Centers, Quantizer.Centers).CopyTo(table.Slice(g * 256L, 256));
+            FillTable(q + (long)i * Dimension, table.Pointer);
             result[i] = ByteScan ? SearchBytes(table.Pointer, scores.Pointer, count) : SearchFloats(table.Pointer, scores.Pointer, count);
         }
+        GC.KeepAlive(queries);
         return result;
+    }
+
+    private void FillTable(float* query, float* table)
+    {
+        var size = Quantizer.GroupSize;
+        for (var g = 0; g < Quantizer.Groups; g++, table += 256)
+        {
+            var (first, count) = (g * size, Math.Min(size, Dimension - g * size));
+            for (var c = 0; c < 256; c += 16)
+            {
+                var sum = Vector512<float>.Zero;
+                for (var j = 0; j < count; j++) sum = Vector512.FusedMultiplyAdd(Vector512.Create(query[first + j]), Vector512.Load(_columns.Pointer + (long)(first + j) * 256 + c), sum);
+                sum.Store(table + c);
+            }
+        }
     }
 
     private Neighbors SearchFloats(float* table, float* scores, int count)
@@ -125,28 +150,19 @@ public sealed unsafe class ProductQuantizedIndex : MipsIndex
         var groups = Quantizer.Groups;
         // One step for all groups, so that rounded entries may be added as integers: entry = least of the group + step * byte.
         using var bytes = new NativeBuffer<byte>(groups * 256L);
-        var range = 0f;
+        var (lows, range) = (new float[groups], 0f);
         for (var g = 0; g < groups; g++)
         {
-            var row = new ReadOnlySpan<float>(table + g * 256L, Quantizer.Centers);
-            var (low, high) = Extremes(row);
-            range = Math.Max(range, high - low);
+            (lows[g], var high) = Extremes(table + g * 256L);
+            range = Math.Max(range, high - lows[g]);
         }
-        var step = range > 0 && float.IsFinite(range) ? range / 255 : 1;
+        var scale = range > 0 && float.IsFinite(range) ? 255 / range : 1;
         for (var g = 0; g < groups; g++)
         {
-            var row = new ReadOnlySpan<float>(table + g * 256L, Quantizer.Centers);
-            var (low, _) = Extremes(row);
-            for (var c = 0; c < row.Length; c++) bytes[g * 256L + c] = (byte)Math.Clamp((row[c] - low) / step + 0.5f, 0, 255);
+            for (var c = 0; c < 256; c += 64)
+                Round(table + g * 256L + c, lows[g], scale).Store(bytes.Pointer + g * 256L + c);
         }
-        var blocks = (Count + Block - 1) / Block;
-        const int chunk = 32;
-        Parallel.For(0, (blocks + chunk - 1) / chunk, TensorMemory.Threads, c =>
-        {
-            var end = Math.Min(blocks, (c + 1) * chunk);
-            for (var block = c * chunk; block < end; block += 4)
-                ScanBlocks(_codes.Pointer + (long)block * groups * Block, groups, Math.Min(4, end - block), bytes.Pointer, scores + (long)block * Block);
-        });
+        Parallel.For(0, (Count + Block - 1) / Block, TensorMemory.Threads, block => ScanBlock(_codes.Pointer + (long)block * groups * Block, groups, bytes.Pointer, scores + (long)block * Block));
         // Rounding errors are at most half a step each and independent of one another: their sum over the groups has a standard deviation of sqrt(groups / 12) steps.
         // Twice five of them below the best count is still looked at with the float table.
         var margin = 10 * MathF.Sqrt(groups / 12f) + 1;
@@ -172,60 +188,76 @@ public sealed unsafe class ProductQuantizedIndex : MipsIndex
         return sum;
     }
 
-    private static (float Low, float High) Extremes(ReadOnlySpan<float> row)
+    private static (float Low, float High) Extremes(float* row)
     {
-        var (low, high) = (row[0], row[0]);
-        foreach (var value in row) (low, high) = (Math.Min(low, value), Math.Max(high, value));
-        return (low, high);
+        var low = Vector512.Load(row);
+        var high = low;
+        for (var c = 16; c < 256; c += 16)
+        {
+            low = Vector512.Min(low, Vector512.Load(row + c));
+            high = Vector512.Max(high, Vector512.Load(row + c));
+        }
+        var (least, most) = (low[0], high[0]);
+        for (var lane = 1; lane < 16; lane++) (least, most) = (Math.Min(least, low[lane]), Math.Max(most, high[lane]));
+        return (least, most);
     }
 
-    /// <summary>Sums of looked-up bytes for up to four blocks of 64 codes; the four share each group's table in registers.</summary>
-    private static void ScanBlocks(byte* codes, int groups, int blocks, byte* table, float* scores)
+    private static Vector512<byte> Round(float* entries, float low, float scale)
     {
-        var next = (long)groups * Block;
-        var (i1, i2, i3) = (blocks > 1 ? next : 0, blocks > 2 ? 2 * next : 0, blocks > 3 ? 3 * next : 0);
-        var sums = stackalloc float[4 * Block]; // per block: 32 even, then 32 odd vectors
-        new Span<float>(sums, 4 * Block).Clear();
+        var (least, half, top) = (Vector512.Create(low), Vector512.Create(0.5f), Vector512.Create(255f));
+        Vector512<ushort> Pair(float* at) => Vector512.Narrow(Four(at), Four(at + 16));
+        Vector512<uint> Four(float* at) => Vector512.ConvertToInt32(Vector512.Min(Vector512.Max((Vector512.Load(at) - least) * scale + half, Vector512<float>.Zero), top)).AsUInt32();
+        return Vector512.Narrow(Pair(entries), Pair(entries + 32));
+    }
+
+    /// <summary>Sums of looked-up bytes for a block of 256 codes: each group's table is loaded once for four vectors of codes.</summary>
+    private static void ScanBlock(byte* codes, int groups, byte* table, float* scores)
+    {
+        var sums = stackalloc float[Block]; // for each 64 vectors: 32 even, then 32 odd ones
+        new Span<float>(sums, Block).Clear();
         var low = Vector512.Create((ushort)0x00FF);
         for (var start = 0; start < groups; start += 256) // 256 bytes of at most 255 fit an unsigned short
         {
             var end = Math.Min(groups, start + 256);
             Vector512<ushort> e0 = default, o0 = default, e1 = default, o1 = default, e2 = default, o2 = default, e3 = default, o3 = default;
-            for (var g = start; g < end; g++)
+            for (var g = start; g < end; g++, table += 256, codes += Block)
             {
-                var (t0, t1, t2, t3) = (Vector512.Load(table + g * 256L), Vector512.Load(table + g * 256L + 64), Vector512.Load(table + g * 256L + 128), Vector512.Load(table + g * 256L + 192));
-                var code = codes + (long)g * Block;
-                var v = Look(t0, t1, t2, t3, Vector512.Load(code)).AsUInt16();
+                var t0 = Vector512.Load(table);
+                var t1 = Vector512.Load(table + 64);
+                var t2 = Vector512.Load(table + 128);
+                var t3 = Vector512.Load(table + 192);
+                var v = Look(t0, t1, t2, t3, Vector512.Load(codes));
                 e0 += v & low;
                 o0 += v >> 8;
-                v = Look(t0, t1, t2, t3, Vector512.Load(code + i1)).AsUInt16();
+                v = Look(t0, t1, t2, t3, Vector512.Load(codes + 64));
                 e1 += v & low;
                 o1 += v >> 8;
-                v = Look(t0, t1, t2, t3, Vector512.Load(code + i2)).AsUInt16();
+                v = Look(t0, t1, t2, t3, Vector512.Load(codes + 128));
                 e2 += v & low;
                 o2 += v >> 8;
-                v = Look(t0, t1, t2, t3, Vector512.Load(code + i3)).AsUInt16();
+                v = Look(t0, t1, t2, t3, Vector512.Load(codes + 192));
                 e3 += v & low;
                 o3 += v >> 8;
             }
             Flush(e0, o0, sums);
-            Flush(e1, o1, sums + Block);
-            Flush(e2, o2, sums + 2 * Block);
-            Flush(e3, o3, sums + 3 * Block);
+            Flush(e1, o1, sums + 64);
+            Flush(e2, o2, sums + 128);
+            Flush(e3, o3, sums + 192);
         }
-        for (var block = 0; block < blocks; block++)
+        for (var part = 0; part < Block; part += 64)
         {
             for (var i = 0; i < 32; i++)
             {
-                scores[block * Block + 2 * i] = sums[block * Block + i];
-                scores[block * Block + 2 * i + 1] = sums[block * Block + 32 + i];
+                scores[part + 2 * i] = sums[part + i];
+                scores[part + 2 * i + 1] = sums[part + 32 + i];
             }
         }
     }
 
-    private static Vector512<byte> Look(Vector512<byte> t0, Vector512<byte> t1, Vector512<byte> t2, Vector512<byte> t3, Vector512<byte> code) =>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<ushort> Look(Vector512<byte> t0, Vector512<byte> t1, Vector512<byte> t2, Vector512<byte> t3, Vector512<byte> code) =>
         Vector512.ConditionalSelect(Vector512.LessThan(code.AsSByte(), Vector512<sbyte>.Zero).AsByte(), // codes from 128 up
-            Avx512Vbmi.PermuteVar64x8x2(t2, code, t3), Avx512Vbmi.PermuteVar64x8x2(t0, code, t1));
+            Avx512Vbmi.PermuteVar64x8x2(t2, code, t3), Avx512Vbmi.PermuteVar64x8x2(t0, code, t1)).AsUInt16();
 
     private static void Flush(Vector512<ushort> even, Vector512<ushort> odd, float* sums)
     {
@@ -243,6 +275,7 @@ public sealed unsafe class ProductQuantizedIndex : MipsIndex
     public override void Dispose()
     {
         _codes.Dispose();
+        _columns.Dispose();
         base.Dispose();
     }
 }

@@ -119,8 +119,8 @@ public sealed unsafe class ProductQuantizer
     {
         using var scope = NewDisposeScope();
         var codebook = Trained(query.unsqueeze(0));
-        var padded = functional.pad(query.to(ScalarType.Float32).cpu(), [0, Groups * GroupSize - Dimension]).view(Groups, GroupSize, 1);
-        return codebook.bmm(padded).squeeze(2).to(query.device).MoveToOuterDisposeScope();
+        var padded = functional.pad(query.to(ScalarType.Float32).cpu(), [0, Groups * GroupSize - Dimension]).view(Groups, 1, GroupSize);
+        return (codebook * padded).sum(2).to(query.device).MoveToOuterDisposeScope();
     }
 
     /// <summary>Scores by table lookup: sum over groups of T[g, code], the inner product of the query with the decoded vectors.</summary>
