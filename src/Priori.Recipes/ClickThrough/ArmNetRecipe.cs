@@ -40,6 +40,18 @@ public sealed record ArmNetRecipeOptions : RecipeOptions
     [Option("Sparsity of the gates: 1 softmax, 2 sparsemax.", Min = 1)]
     public double Alpha { get; init; } = 2;
 
+    /// <summary>Heads of ARM-Net+.</summary>
+    [Option("Attention heads of ARM-Net+ (the paper's Frappe setting by default).", Min = 1)]
+    public int PlusHeads { get; init; } = 4;
+
+    /// <summary>Neurons of a head of ARM-Net+.</summary>
+    [Option("Exponential neurons of each head of ARM-Net+.", Min = 1)]
+    public int PlusNeurons { get; init; } = 4;
+
+    /// <summary>Sparsity of ARM-Net+.</summary>
+    [Option("Sparsity of the gates of ARM-Net+.", Min = 1)]
+    public double PlusAlpha { get; init; } = 1.5;
+
     /// <summary>Hidden widths.</summary>
     [Option("Hidden widths of every MLP.", Min = 1)]
     public IReadOnlyList<long> MlpHidden { get; init; } = [128, 128];
@@ -225,9 +237,9 @@ public sealed class ArmNetRecipe : Recipe<ArmNetRecipeOptions>
                 Fields = fields,
                 Ids = ids,
                 EmbeddingDim = dim,
-                Heads = arm == "arm-net-1h" ? 1 : options.Heads,
-                Neurons = arm == "arm-net-1h" ? options.Heads * options.Neurons : options.Neurons,
-                Alpha = options.Alpha,
+                Heads = arm switch { "arm-net-1h" => 1, "arm-net+" => options.PlusHeads, _ => options.Heads },
+                Neurons = arm switch { "arm-net-1h" => options.Heads * options.Neurons, "arm-net+" => options.PlusNeurons, _ => options.Neurons },
+                Alpha = arm == "arm-net+" ? options.PlusAlpha : options.Alpha,
                 MlpHidden = options.MlpHidden,
                 Dropout = options.Dropout,
                 Ensemble = arm == "arm-net+",
