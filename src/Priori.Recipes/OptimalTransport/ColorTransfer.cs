@@ -12,7 +12,7 @@ namespace Priori.Recipes.OptimalTransport;
 /// </summary>
 internal static class ColorTransfer
 {
-    private const int PaletteSample = 20_000, Chunk = 8192;
+    private const int PaletteSample = 20_000, Chunk = 2048;
 
     private static readonly string[] s_images = [".png", ".jpg", ".jpeg", ".webp", ".bmp"];
 
@@ -57,19 +57,25 @@ internal static class ColorTransfer
     }
 
     /// <summary>
-    /// Recolours pixels [n, 4] with a solved problem: each pixel's colour is a new column, whose partners among the reference colours [m, 3] follow from the
+    /// Recolours pixels [n, 4] with a solved problem: each different colour is a new column, whose partners among the reference colours [m, 3] follow from the
     /// potentials [m]. Alpha stays.
     /// </summary>
     public static Tensor Recolor(Tensor pixels, Tensor reference, Tensor potentials, OtOptions options, double scale, double mass)
     {
-        Tensor result = pixels.clone();
-        for (long start = 0; start < pixels.shape[0]; start += Chunk)
+        using var whole = torch.NewDisposeScope();
+        Tensor weights = torch.tensor(new[] { 1L << 16, 1L << 8, 1L });
+        Tensor packed = (pixels.narrow(1, 0, 3).to(ScalarType.Int64) * weights).sum(-1);
+        (Tensor colors, Tensor? which, _) = torch.unique(packed, return_inverse: true);
+        Tensor mapped = torch.empty(colors.shape[0], 3, ScalarType.Byte);
+        for (long start = 0; start < colors.shape[0]; start += Chunk)
         {
             using var scope = torch.NewDisposeScope();
-            Tensor part = pixels.narrow(0, start, Math.Min(Chunk, pixels.shape[0] - start)).narrow(1, 0, 3).to(ScalarType.Float64) / 255;
-            Tensor weights = Ot.Extend(potentials, torch.cdist(reference, part).square() / scale, options, mass);
-            result.narrow(0, start, part.shape[0]).narrow(1, 0, 3).copy_((weights.t().mm(reference) * 255).round().clamp(0, 255).to(ScalarType.Byte));
+            Tensor part = colors.narrow(0, start, Math.Min(Chunk, colors.shape[0] - start)).unsqueeze(-1);
+            Tensor rgb = part.div(weights, RoundingMode.floor).remainder(256).to(ScalarType.Float64) / 255;
+            Tensor shares = Ot.Extend(potentials, torch.cdist(reference, rgb).square() / scale, options, mass);
+            mapped.narrow(0, start, part.shape[0]).copy_((shares.t().mm(reference) * 255).round().clamp(0, 255).to(ScalarType.Byte));
         }
+        Tensor result = torch.cat([mapped.index_select(0, which!), pixels.narrow(1, 3, 1)], 1).MoveToOuterDisposeScope();
         return result;
     }
 }
