@@ -93,7 +93,7 @@ public sealed record SparseTransportOptions : RecipeOptions
 
     /// <summary>Dense learning rates.</summary>
     [Option("Learning rates of the dense baseline; the best of them is compared.", Min = 1e-9)]
-    public IReadOnlyList<double> DenseLearningRates { get; init; } = [2.5e-3, 5e-3, 1e-2, 2e-2];
+    public IReadOnlyList<double> DenseLearningRates { get; init; } = [5e-3, 1e-2, 2e-2, 4e-2];
 
     /// <summary>Capacity.</summary>
     [Option("Capacity of an expert relative to an even load, for the balanced routers.", Min = 0.01)]

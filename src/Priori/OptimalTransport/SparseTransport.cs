@@ -222,13 +222,13 @@ public static class OptimalTransport
                 Tensor polishedAlpha = potentials.narrow(-1, 0, m);
                 ColumnSolution polished = sparse.MassConjugate(polishedAlpha.unsqueeze(-2) - problem.Cost, problem.B);
                 Tensor value = (polishedAlpha * problem.A).sum(-1) - polished.Value.sum(-1);
-                Tensor take = converged.logical_not().logical_and(value.ge(dual - options.Tolerance));
+                Tensor take = converged.logical_not().logical_and(settled.logical_or(value.ge(dual)));
                 alpha = torch.where(take.unsqueeze(-1), polishedAlpha, alpha);
                 beta = torch.where(take.unsqueeze(-1), polished.Beta, beta);
                 dual = torch.where(take, value, dual);
                 relaxed = torch.where(take.unsqueeze(-1).unsqueeze(-1), polishedColumns, relaxed);
                 columns = torch.where(take.unsqueeze(-1).unsqueeze(-1), TieBroken(problem, alpha, k, options.Gamma, polishedColumns), columns);
-                converged = converged.logical_or(take.logical_and(settled));
+                converged = converged.logical_or(settled);
             }
             ties = HasTies(alpha.unsqueeze(-2) + beta.unsqueeze(-1) - problem.Cost, k);
         }
