@@ -13,7 +13,7 @@ namespace Priori.OptimalTransport;
 /// </remarks>
 public static class OptimalTransport
 {
-    private const double TieTolerance = 1e-6; // of two scores, relative to the scores' range
+    private const double TieTolerance = 1e-6; // of two scores, relative to the scores' range; of an entry, relative to its column's mass
 
     /// <summary>Solves a transport problem.</summary>
     /// <param name="a">Row masses, [m] or [..., m], positive.</param>
@@ -230,7 +230,9 @@ public static class OptimalTransport
                 columns = torch.where(take.unsqueeze(-1).unsqueeze(-1), TieBroken(problem, alpha, k, options.Gamma, polishedColumns), columns);
                 converged = converged.logical_or(settled);
             }
-            ties = HasTies(alpha.unsqueeze(-2) + beta.unsqueeze(-1) - problem.Cost, k);
+            // A relaxed plan with more than k partners proves a tie that rounding of the potentials may blur.
+            ties = HasTies(alpha.unsqueeze(-2) + beta.unsqueeze(-1) - problem.Cost, k)
+                .logical_or(relaxed.gt(problem.B.unsqueeze(-1) * TieTolerance).sum(-1).gt(k).any(-1));
         }
         Tensor plan = columns.mT.contiguous();
         if (options.Round) columns = (plan = Sinkhorn.Round(plan, problem.A, problem.B)).mT;

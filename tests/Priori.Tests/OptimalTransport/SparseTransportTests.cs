@@ -91,6 +91,19 @@ public sealed class SparseTransportTests : IDisposable
     }
 
     [Fact]
+    public void A_polished_plan_that_misses_row_masses_always_reports_ties()
+    {
+        torch.manual_seed(6);
+        Tensor mass = torch.full(16, 1 / 16.0, dtype: ScalarType.Float64), costs = torch.cdist(torch.randn(8, 16, 2, dtype: ScalarType.Float64), torch.randn(8, 16, 2, dtype: ScalarType.Float64)).square();
+        OtResult result = Ot.Solve(mass, mass, costs, Sparse(2, 5));
+        Assert.True(result.Converged.all().item<bool>());
+        Tensor wrong = result.RowMarginalError.gt(1e-7);
+        Assert.True(wrong.any().item<bool>());
+        Assert.True(result.HasTies.logical_or(wrong.logical_not()).all().item<bool>());
+        Assert.True((result.RelaxedValue - result.DualValue).abs().max().item<double>() < 1e-6);
+    }
+
+    [Fact]
     public void Without_polishing_a_tie_is_reported_as_not_converged()
     {
         (Tensor a, Tensor b, Tensor cost) = Small();
