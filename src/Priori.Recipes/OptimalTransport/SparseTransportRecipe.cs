@@ -299,8 +299,14 @@ public sealed class SparseTransportRecipe : Recipe<SparseTransportOptions>
             context.Figure($"plan-{arm.Replace(" = ", "-", StringComparison.Ordinal)}", $"Plan, {arm}: {Format(first["nonZerosTotal"], "F0")} non-zeros, at most {Format(first["nonZeros"], "F0")} in a column.",
                 Charts.Heatmap($"{arm}: {Format(first["nonZerosTotal"], "F0")} non-zeros", Matrix(first.Tensor("plan")), "target", "source"), 720, 640);
         }
-        context.Figure("dual", "Dual value over L-BFGS iterations; the smaller k, the less smooth the dual and the slower.",
-            Charts.Lines("Dual value", "iteration", "dual value", [.. options.Sparsities.Zip(sparse, (k, arm) => new Curve($"k = {k}", arm[0].Series("trace").X, arm[0].Series("trace").Y))], logX: true));
+        // The distance to the final value, on a logarithmic axis: the values themselves lie on top of each other.
+        const double Smallest = 1e-10;
+        context.Figure("dual", "How far the dual value is from its optimum over L-BFGS iterations; the smaller k, the less smooth the dual. Curves that stop high lie on ties and are polished.",
+            Charts.Lines("Dual value: distance to the optimum", "iteration", "D - dual value", [.. options.Sparsities.Zip(sparse, (k, arm) =>
+            {
+                (double[] x, double[] y) = arm[0].Series("trace");
+                return new Curve($"k = {k}", x, [.. y.Select(value => Math.Max(arm[0]["dual"] - value, Smallest))]);
+            })], logY: true));
     }
 
     private static (Tensor X, Tensor Y) Gaussians(int points, int seed)
