@@ -38,7 +38,9 @@ public static class NativeLibraries
         {
             if (s_done) return;
             s_done = true;
-            if (OperatingSystem.IsLinux()) LoadBindingLibrary();
+            if (!OperatingSystem.IsLinux()) return;
+            LoadBindingLibrary();
+            DisableNnpack();
         }
     }
 
@@ -110,6 +112,19 @@ public static class NativeLibraries
         }
         s_binding = NativeLibrary.Load(WriteCopy(File.ReadAllBytes(original)));
         NativeLibrary.SetDllImportResolver(typeof(torch).Assembly, Resolve);
+    }
+
+    /// <summary>
+    /// Turns NNPACK off (at::globalContext().setUserEnabledNNPACK(false), which TorchSharp does not bind): where it does not know the processor,
+    /// as on many virtual machines, it writes a warning for each convolution; everywhere else the same convolutions then give the same numbers.
+    /// </summary>
+    private static unsafe void DisableNnpack()
+    {
+        if (Find("libtorch_cpu.so") is not { } path || !NativeLibrary.TryLoad(path, out nint library)
+            || !NativeLibrary.TryGetExport(library, "_ZN2at13globalContextEv", out nint context)
+            || !NativeLibrary.TryGetExport(library, "_ZN2at7Context20setUserEnabledNNPACKEb", out nint set))
+            return;
+        ((delegate* unmanaged<nint, byte, void>)set)(((delegate* unmanaged<nint>)context)(), 0);
     }
 
     private static nint Resolve(string name, Assembly assembly, DllImportSearchPath? searchPath)
