@@ -108,7 +108,7 @@ public class ArmNetRecipeTests
     }
 
     private static (RunResult Result, string Folder) Run(TemporaryFolder folder, ArmNetRecipeOptions options, UserData? data, IReadOnlyList<int>? seeds = null)
-        => RecipeRunner.Run(new ArmNetRecipe(), new RunRequest { Budget = Budget.Smoke, Options = options, Seeds = seeds ?? [0], Data = data, DataFolder = folder.File("no data"), Root = folder.File("runs") }, new Silent());
+        => RecipeRunner.Run(new ArmNetRecipe(), new RunRequest { Budget = Budget.Smoke, Options = options, Seeds = seeds ?? [0], Data = data, DataFolder = folder.File("no data"), Root = folder.File("runs") }, new SilentObserver());
 
     private static void Apply(string run, string data, string output)
         => new ArmNetRecipe().Apply(SavedRun.Open(run), new ApplyContext(new UserData(data, new Dictionary<string, string>()), output, CPU, _ => { }));
@@ -124,18 +124,5 @@ public class ArmNetRecipeTests
             lines.Add(withTarget ? $"{line},{(amount > 50 && place != 0 ? "yes" : "no")}" : line);
         }
         return string.Join('\n', lines);
-    }
-
-    private sealed class Silent : IRunObserver
-    {
-        public void ArmStarted(string arm, int seed) { }
-
-        public void ArmFinished(ArmResult result) { }
-
-        public void Table(TableInfo table) { }
-
-        public void Message(string text) { }
-
-        public void Report(TrainingProgress value) { }
     }
 }

@@ -27,7 +27,7 @@ public sealed class InformationCompressionRecipeTests : IDisposable
             Root = folder.File("runs"),
             DataFolder = folder.File("data"),
             Data = data is null ? null : new(data, target is null ? new Dictionary<string, string>() : new Dictionary<string, string> { ["target"] = target }),
-        }, new Quiet());
+        }, new SilentObserver());
 
     private string[] Apply(string run, string data)
     {
@@ -156,28 +156,5 @@ public sealed class InformationCompressionRecipeTests : IDisposable
         file.Write([0, 0, 8, (byte)shape.Length]);
         foreach (int size in shape) file.Write([(byte)(size >> 24), (byte)(size >> 16), (byte)(size >> 8), (byte)size]);
         file.Write([.. Enumerable.Range(0, shape.Aggregate(1, (a, b) => a * b)).Select(value)]);
-    }
-
-    private sealed class Quiet : IRunObserver
-    {
-        public void ArmStarted(string arm, int seed)
-        {
-        }
-
-        public void ArmFinished(ArmResult result)
-        {
-        }
-
-        public void Report(TrainingProgress value)
-        {
-        }
-
-        public void Table(TableInfo table)
-        {
-        }
-
-        public void Message(string text)
-        {
-        }
     }
 }

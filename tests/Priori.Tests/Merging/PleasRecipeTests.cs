@@ -142,15 +142,6 @@ public sealed class PleasRecipeTests : IDisposable
         {
             Budget = budget, Options = options, Seeds = [0], Root = Path.Combine(_folder, "runs"), DataFolder = Path.Combine(_folder, "none"),
             Data = data is null ? null : new UserData(data, new Dictionary<string, string>()),
-        }, new Quiet());
-    }
-
-    private sealed class Quiet : IRunObserver
-    {
-        public void ArmStarted(string arm, int seed) { }
-        public void ArmFinished(ArmResult result) { }
-        public void Table(TableInfo table) { }
-        public void Message(string text) { }
-        public void Report(TrainingProgress value) { }
+        }, new SilentObserver());
     }
 }

@@ -32,7 +32,7 @@ public sealed class EarlyLearningRegularizationRecipeTests : IDisposable
             Data = data is null ? null : new UserData(data, target is null ? new Dictionary<string, string>() : new Dictionary<string, string> { ["target"] = target }),
             DataFolder = In("data"),
             Root = In("runs"),
-        }, new Silent());
+        }, new SilentObserver());
 
     private string[] Apply(string run, string data, string? target = null)
     {
@@ -207,29 +207,6 @@ public sealed class EarlyLearningRegularizationRecipeTests : IDisposable
                 using Stream entry = zip.CreateEntry($"{(i == 0 ? "test" : "train")}/class{c}/{i}.png").Open();
                 bitmap.Encode(entry, SKEncodedImageFormat.Png, 100);
             }
-        }
-    }
-
-    private sealed class Silent : IRunObserver
-    {
-        public void ArmStarted(string arm, int seed)
-        {
-        }
-
-        public void ArmFinished(ArmResult result)
-        {
-        }
-
-        public void Table(TableInfo table)
-        {
-        }
-
-        public void Message(string text)
-        {
-        }
-
-        public void Report(TrainingProgress value)
-        {
         }
     }
 }

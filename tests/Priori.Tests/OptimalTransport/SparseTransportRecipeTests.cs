@@ -33,7 +33,7 @@ public sealed class SparseTransportRecipeTests : IDisposable
             Seeds = [0],
             Root = folder.File("runs"),
             Data = data is null ? null : new(data, target is null ? new Dictionary<string, string>() : new Dictionary<string, string> { ["target"] = target }),
-        }, new Quiet());
+        }, new SilentObserver());
     }
 
     private string Apply(string run, string data, string output)
@@ -182,28 +182,5 @@ public sealed class SparseTransportRecipeTests : IDisposable
         TrainingHistory history = new Trainer(new TrainerOptions { BatchSize = 64 }).Fit(learner, new TensorSource(tasks.TrainX, tasks.TrainY));
         Assert.True(double.IsFinite(history.Series["loss"][0]));
         Assert.InRange(learner.LargestLoad, 1, 20); // ceil(1.25 * 64 / 4)
-    }
-
-    private sealed class Quiet : IRunObserver
-    {
-        public void ArmStarted(string arm, int seed)
-        {
-        }
-
-        public void ArmFinished(ArmResult result)
-        {
-        }
-
-        public void Table(TableInfo table)
-        {
-        }
-
-        public void Message(string text)
-        {
-        }
-
-        public void Report(TrainingProgress value)
-        {
-        }
     }
 }

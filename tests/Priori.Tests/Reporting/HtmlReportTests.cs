@@ -117,7 +117,7 @@ public sealed class HtmlReportTests : IDisposable
     public void A_finished_run_leaves_its_report_in_the_run_folder()
     {
         var request = new RunRequest { Budget = Budget.Full, Options = new NoOptions(), Seeds = [3, 4], Root = _folder };
-        (RunResult result, string folder) = RecipeRunner.Run(new CoinRecipe(), request, new Silent());
+        (RunResult result, string folder) = RecipeRunner.Run(new CoinRecipe(), request, new SilentObserver());
         string html = File.ReadAllText(Path.Combine(folder, "report.html"));
         Assert.Equal(HtmlReport.Render(result, folder), html);
         Assert.Contains("The claim holds", html, StringComparison.Ordinal);
@@ -152,28 +152,5 @@ public sealed class HtmlReportTests : IDisposable
         }
 
         public override void Apply(SavedRun run, ApplyContext context) => throw new NotSupportedException();
-    }
-
-    private sealed class Silent : IRunObserver
-    {
-        public void ArmStarted(string arm, int seed)
-        {
-        }
-
-        public void ArmFinished(ArmResult result)
-        {
-        }
-
-        public void Table(TableInfo table)
-        {
-        }
-
-        public void Message(string text)
-        {
-        }
-
-        public void Report(Priori.Training.TrainingProgress value)
-        {
-        }
     }
 }

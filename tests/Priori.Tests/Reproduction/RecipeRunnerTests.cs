@@ -14,7 +14,7 @@ public sealed class RecipeRunnerTests : IDisposable
     [Fact]
     public void A_run_leaves_result_report_figures_log_and_model()
     {
-        (RunResult result, string folder) = RecipeRunner.Run(new LinearRecipe(), Request(), new Quiet());
+        (RunResult result, string folder) = RecipeRunner.Run(new LinearRecipe(), Request(), new SilentObserver());
         foreach (string file in new[] { "run.json", "result.json", "report.html", "log.jsonl", "figures/curve.png", "model/line.safetensors", "model/model.json" })
             Assert.True(File.Exists(Path.Combine(folder, file)), file);
         Assert.NotEmpty(Directory.GetFiles(Path.Combine(folder, "tensorboard"), "*tfevents*", SearchOption.AllDirectories));
@@ -33,7 +33,7 @@ public sealed class RecipeRunnerTests : IDisposable
     [InlineData(Budget.Smoke, 2.0, Verdict.NotJudged)]
     public void A_claim_is_judged_in_the_full_budget_only(Budget budget, double slope, Verdict verdict)
     {
-        (RunResult result, _) = RecipeRunner.Run(new LinearRecipe { Slope = slope }, Request() with { Budget = budget }, new Quiet());
+        (RunResult result, _) = RecipeRunner.Run(new LinearRecipe { Slope = slope }, Request() with { Budget = budget }, new SilentObserver());
         Assert.Equal(verdict, result.Claims.Single(c => c.Id == "slope").Verdict);
         Assert.Equal(Verdict.NotMeasured, result.Claims.Single(c => c.Id == "forgotten").Verdict);
     }
@@ -41,32 +41,32 @@ public sealed class RecipeRunnerTests : IDisposable
     [Fact]
     public void An_interrupted_run_continues_and_gives_the_same_numbers()
     {
-        (RunResult whole, _) = RecipeRunner.Run(new LinearRecipe(), Request(), new Quiet());
+        (RunResult whole, _) = RecipeRunner.Run(new LinearRecipe(), Request(), new SilentObserver());
         using var cancel = new CancellationTokenSource();
         var recipe = new LinearRecipe { OnEpoch = (arm, epoch) => { if (arm.Seed == 1 && epoch == 3) cancel.Cancel(); } };
-        Assert.Throws<OperationCanceledException>(() => RecipeRunner.Run(recipe, Request(), new Quiet(), cancel.Token));
+        Assert.Throws<OperationCanceledException>(() => RecipeRunner.Run(recipe, Request(), new SilentObserver(), cancel.Token));
         string folder = Directory.GetDirectories(Path.Combine(_root, "linear")).Single(f => !File.Exists(Path.Combine(f, "result.json")));
         Assert.Contains("--resume", Assert.Throws<BadInputException>(() => SavedRun.Open(folder)).Message, StringComparison.Ordinal);
         var again = new LinearRecipe();
-        RunResult resumed = RecipeRunner.Resume([again], folder, new Quiet());
+        RunResult resumed = RecipeRunner.Resume([again], folder, new SilentObserver());
         Assert.Equal([1], again.Trained);
         Assert.Equal(whole.Arms.Select(a => a["slope"]), resumed.Arms.Select(a => a["slope"]));
         Assert.Equal(whole.Arms[1].Series("loss").Y, resumed.Arms[1].Series("loss").Y);
-        Assert.Throws<BadInputException>(() => RecipeRunner.Resume([again], folder, new Quiet()));
+        Assert.Throws<BadInputException>(() => RecipeRunner.Resume([again], folder, new SilentObserver()));
     }
 
     [Fact]
     public void Bad_input_leaves_nothing_behind()
     {
-        Assert.Throws<BadInputException>(() => RecipeRunner.Run(new LinearRecipe { Fail = true }, Request(), new Quiet()));
-        Assert.Throws<BadInputException>(() => RecipeRunner.Run(new LinearRecipe(), Request() with { Data = new UserData(Path.Combine(_root, "nowhere"), new Dictionary<string, string>()) }, new Quiet()));
+        Assert.Throws<BadInputException>(() => RecipeRunner.Run(new LinearRecipe { Fail = true }, Request(), new SilentObserver()));
+        Assert.Throws<BadInputException>(() => RecipeRunner.Run(new LinearRecipe(), Request() with { Data = new UserData(Path.Combine(_root, "nowhere"), new Dictionary<string, string>()) }, new SilentObserver()));
         Assert.Empty(Directory.EnumerateFileSystemEntries(_root));
     }
 
     [Fact]
     public void A_run_of_another_version_or_a_damaged_one_is_refused()
     {
-        (_, string folder) = RecipeRunner.Run(new LinearRecipe(), Request(), new Quiet());
+        (_, string folder) = RecipeRunner.Run(new LinearRecipe(), Request(), new SilentObserver());
         string file = Path.Combine(folder, "result.json");
         string text = File.ReadAllText(file);
         File.WriteAllText(file, text.Replace("\"schemaVersion\": 1", "\"schemaVersion\": 99", StringComparison.Ordinal));
@@ -150,28 +150,5 @@ public sealed class RecipeRunnerTests : IDisposable
         public override IReadOnlyDictionary<string, Optimization> Optimizers { get; }
 
         public override void Step(Batch batch, TrainingStep step) => step.Minimize("loss", functional.mse_loss(Line.forward(batch[0]), batch[1]));
-    }
-
-    private sealed class Quiet : IRunObserver
-    {
-        public void ArmStarted(string arm, int seed)
-        {
-        }
-
-        public void ArmFinished(ArmResult result)
-        {
-        }
-
-        public void Report(TrainingProgress value)
-        {
-        }
-
-        public void Table(TableInfo table)
-        {
-        }
-
-        public void Message(string text)
-        {
-        }
     }
 }

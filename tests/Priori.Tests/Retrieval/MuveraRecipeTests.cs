@@ -19,7 +19,7 @@ public sealed class MuveraRecipeTests : IDisposable
         return RecipeRunner.Run(recipe, new RunRequest
         {
             Budget = budget, Options = options, Seeds = [0], Data = data == null ? null : new UserData(data, NoRoles), Root = Path.Combine(_folder, "runs"), DataFolder = Path.Combine(_folder, "none"),
-        }, new Silent());
+        }, new SilentObserver());
     }
 
     private string Apply(string run, string data)
@@ -118,18 +118,5 @@ public sealed class MuveraRecipeTests : IDisposable
         var options = new MuveraRecipe().Defaults(Budget.Paper) with { Documents = 40, Queries = 5, Centers = 16 };
         var (result, _) = Run(options, null, Budget.Paper);
         Assert.Equal(20480, result.Arms.Single(arm => arm.Arm == "FDE 20480")["dimension"]);
-    }
-
-    private sealed class Silent : IRunObserver
-    {
-        public void ArmStarted(string arm, int seed) { }
-
-        public void ArmFinished(ArmResult result) { }
-
-        public void Table(TableInfo table) { }
-
-        public void Message(string text) { }
-
-        public void Report(Priori.Training.TrainingProgress value) { }
     }
 }
