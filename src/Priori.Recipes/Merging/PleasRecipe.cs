@@ -89,11 +89,11 @@ public sealed record PleasRecipeOptions : RecipeOptions
 
     /// <summary>Training images of the convolutional networks.</summary>
     [Option("Training images of each convolutional network.", Min = 100)]
-    public int ConvTrainImages { get; init; } = 6000;
+    public int ConvTrainImages { get; init; } = 8000;
 
     /// <summary>Widths of the convolutional networks.</summary>
     [Option("Channels of the convolutional networks.", Min = 2)]
-    public IReadOnlyList<long> ConvWidths { get; init; } = [8, 16, 32];
+    public IReadOnlyList<long> ConvWidths { get; init; } = [16, 32, 32];
 
     /// <summary>Learning rate.</summary>
     [Option("Adam's learning rate in training.", Min = 1e-8)]
@@ -190,7 +190,7 @@ public sealed class PleasRecipe : Recipe<PleasRecipeOptions>
                 ArmResult result = context.Arm(name, seed, run =>
                 {
                     (Dictionary<string, Tensor> a, Dictionary<string, Tensor> b) = Pair("mlp", context, seed);
-                    MergeOptions merging = Merging(options, method, seed) with { Ratios = PartialMerge.Uniform(spec, ratio) };
+                    MergeOptions merging = Merging(options, method, seed, Math.Max(2, options.CalibrationImages / options.Batches)) with { Ratios = PartialMerge.Uniform(spec, ratio) };
                     MergeResult merged = Merge(run, () => ModelMerger.Merge(architecture, a, b, inputs ?? calibration, change is null ? merging : change(merging)));
                     using Network network = merged.ToNetwork();
                     MeasureDomains(run, network, digits, options.TestImages);
@@ -229,7 +229,7 @@ public sealed class PleasRecipe : Recipe<PleasRecipeOptions>
         if (steps.Length > 0)
         {
             double[] smallest = [.. Enumerable.Range(0, context.Seeds.Count).Select(s => steps.Min(step => step[s]))];
-            context.Check("increasing", smallest.Min(), Comparison.AtLeast, double.Epsilon, smallest);
+            context.Check("increasing", smallest.Min(), Comparison.AtLeast, 1e-9, smallest);
         }
         if (options.Ratios.Contains(1))
         {
@@ -256,11 +256,11 @@ public sealed class PleasRecipe : Recipe<PleasRecipeOptions>
 
     private static void RunConvolutional(PleasRecipeOptions options, RunContext context, Digits digits)
     {
-        Architecture architecture = Architectures.ConvNet([1, 28, 28], options.ConvWidths, 10);
+        Architecture architecture = Architectures.ConvNet([1, 28, 28], options.ConvWidths, 10, firstStride: 2);
         PermutationSpec spec = architecture.Wiring();
-        // 500 of each domain: a convolution has hundreds of observations an image.
+        // 250 of each domain are enough: a convolution has many observations an image.
         long half = digits.Calibration.shape[0] / 2;
-        Tensor calibration = digits.Calibration.view(2, half, 1, 28, 28).narrow(1, 0, Math.Min(500, half)).flatten(0, 1);
+        Tensor calibration = digits.Calibration.view(2, half, 1, 28, 28).narrow(1, 0, Math.Min(250, half)).flatten(0, 1);
         var results = new Dictionary<string, List<ArmResult>>();
         foreach (int seed in context.Seeds)
         {
@@ -331,11 +331,12 @@ public sealed class PleasRecipe : Recipe<PleasRecipeOptions>
 
     private static string Named(string method, double ratio) => ratio == 0 ? method : FormattableString.Invariant($"{method} r={ratio}");
 
-    private static MergeOptions Merging(PleasRecipeOptions options, MergeMethod method, int seed) => new()
+    private static MergeOptions Merging(PleasRecipeOptions options, MergeMethod method, int seed, int batchSize = 32) => new()
     {
         Method = method,
         Matching = options.Matching,
         MaxBatches = options.Batches,
+        BatchSize = batchSize,
         LeastSquares = new LeastSquaresOptions { Solver = options.Solver, Ridge = options.Ridge, AdamSteps = options.AdamSteps, Seed = seed },
         Seed = seed,
     };

@@ -23,17 +23,18 @@ public static class Architectures
         return new Architecture(input, layers);
     }
 
-    /// <summary>A plain convolutional network: [3x3 convolution, batch normalisation, ReLU] for each width, every one after the first with stride 2, then global average pooling and a linear head.</summary>
+    /// <summary>A plain convolutional network: [3x3 convolution, batch normalisation, ReLU] for each width, every one after the first (or all) with stride 2, then global average pooling and a linear head.</summary>
     /// <param name="input">[channels, height, width].</param>
     /// <param name="widths">Channels of each convolution.</param>
     /// <param name="classes">Number of logits.</param>
-    public static Architecture ConvNet(IReadOnlyList<long> input, IReadOnlyList<long> widths, long classes)
+    /// <param name="firstStride">Stride of the first convolution.</param>
+    public static Architecture ConvNet(IReadOnlyList<long> input, IReadOnlyList<long> widths, long classes, long firstStride = 1)
     {
         ArgumentNullException.ThrowIfNull(widths);
         List<Layer> layers = [];
         for (int i = 0; i < widths.Count; i++)
         {
-            layers.Add(new Layer($"conv{i + 1}", LayerKind.Conv2d) { Width = widths[i], Kernel = 3, Padding = 1, Stride = i == 0 ? 1 : 2, Bias = false });
+            layers.Add(new Layer($"conv{i + 1}", LayerKind.Conv2d) { Width = widths[i], Kernel = 3, Padding = 1, Stride = i == 0 ? firstStride : 2, Bias = false });
             layers.Add(new Layer($"bn{i + 1}", LayerKind.BatchNorm));
             layers.Add(new Layer($"relu{i + 1}", LayerKind.Relu));
         }

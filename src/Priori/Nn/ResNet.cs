@@ -1,5 +1,3 @@
-using TorchSharp.Modules;
-
 namespace Priori.Nn;
 
 /// <summary>The first layers of a residual network.</summary>
@@ -95,8 +93,8 @@ public static class ResNet
     private static Network Build(int depth, long classes, ResNetStem stem, long width, long inputChannels, long? imageSize)
     {
         var network = new Network(Describe(depth, classes, stem, width, inputChannels, imageSize));
-        foreach (Conv2d convolution in network.WeightedLayers.Values.OfType<Conv2d>())
-            init.kaiming_normal_(convolution.weight, mode: init.FanInOut.FanOut, nonlinearity: init.NonlinearityType.ReLU); // He et al., ICCV 2015
+        foreach (AlignedConvolution convolution in network.WeightedLayers.Values.OfType<AlignedConvolution>())
+            init.kaiming_normal_(convolution.Weight, mode: init.FanInOut.FanOut, nonlinearity: init.NonlinearityType.ReLU); // He et al., ICCV 2015
         return network;
     }
 }

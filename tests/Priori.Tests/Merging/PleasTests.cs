@@ -341,9 +341,9 @@ public class PleasTests
     public void The_merged_network_keeps_to_the_budget(BudgetAllocationMethod allocation)
     {
         var (architecture, a, b, x) = Pair("conv");
-        MergeResult merged = ModelMerger.Merge(architecture, a, b, x, new MergeOptions { Budget = 1.5, Allocation = allocation, BatchSize = 8 });
-        Assert.InRange(merged.FlopsFactor, 1, 1.5 + 1e-9);
-        Assert.True(merged.FlopsFactor > 1);
+        MergeResult merged = ModelMerger.Merge(architecture, a, b, x, new MergeOptions { Budget = 1.6, Allocation = allocation, BatchSize = 8 });
+        Assert.InRange(merged.FlopsFactor, 1, 1.6 + 1e-9);
+        Assert.True(merged.FlopsFactor > 1.2);
         Assert.True(FlopCounter.Count(merged.Architecture) > FlopCounter.Count(architecture));
         Assert.Equal([x.shape[0], 3], Output(merged, x).shape);
     }

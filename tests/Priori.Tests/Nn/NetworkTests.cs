@@ -102,6 +102,27 @@ public class NetworkTests
         Assert.True(network.call(x.transpose(1, 2).unsqueeze(3)).allclose(expected, atol: 1e-6));
     }
 
+    [Theory]
+    [InlineData(24, 32)]
+    [InlineData(20, 24)]
+    [InlineData(16, 40)]
+    [InlineData(3, 12)]
+    public void Convolutions_of_odd_widths_are_right_forward_and_backward(long inputs, long outputs)
+    {
+        Seeds.Set(0);
+        using var single = new AlignedConvolution(inputs, outputs, 3, stride: 2, padding: 1);
+        Tensor x = randn(32, inputs, 14, 14), weight = single.Weight.detach().to(float64).requires_grad_(), x64 = x.to(float64).requires_grad_();
+        Tensor bias = single.get_parameter("bias")!.detach().to(float64);
+        x.requires_grad_();
+        Tensor y = single.call(x), exact = functional.conv2d(x64, weight, bias, [2, 2], [1, 1]);
+        y.square().mean().backward();
+        exact.square().mean().backward();
+        void Close(Tensor expected, Tensor actual) => Assert.True((expected - actual.to(float64)).abs().max().item<double>() < 1e-5);
+        Close(exact, y);
+        Close(x64.grad!, x.grad!);
+        Close(weight.grad!, single.Weight.grad!);
+    }
+
     [Fact]
     public void The_recorder_sees_inputs_and_outputs_of_layers()
     {
