@@ -151,13 +151,7 @@ public static unsafe class KMeans
         }
         const int block = 64;
         var blocks = (n + block - 1) / block;
-        if ((long)n * clusters * d < 1 << 22)
-        {
-            using var product = new NativeBuffer<float>((long)block * packed.Stride);
-            for (var b = 0; b < blocks; b++) AssignBlock(b, product.Pointer);
-            return;
-        }
-        Parallel.For(0, blocks, TensorMemory.Threads, () => new NativeBuffer<float>((long)block * packed.Stride), (b, _, product) =>
+        Parallel.For(0, blocks, TensorMemory.Threads((double)n * packed.Stride * d), () => new NativeBuffer<float>((long)block * packed.Stride), (b, _, product) =>
         {
             AssignBlock(b, product.Pointer);
             return product;

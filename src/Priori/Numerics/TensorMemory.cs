@@ -19,6 +19,7 @@ internal static unsafe class TensorMemory
     /// <summary>The tensor as contiguous float32 on the CPU; itself where it already is.</summary>
     public static Tensor ToFloat32(Tensor tensor) => tensor.to(ScalarType.Float32).cpu().contiguous();
 
-    /// <summary>Options of our own parallel loops: as many threads as torch uses.</summary>
-    public static ParallelOptions Threads => new() { MaxDegreeOfParallelism = Math.Max(1, get_num_threads()) };
+    /// <summary>Options of our own parallel loops: as many threads as torch uses, and one where the work is less than about a tenth of a millisecond, which a hand-over to another thread would outlast.</summary>
+    /// <param name="multiplyAdds">The work of the whole loop.</param>
+    public static ParallelOptions Threads(double multiplyAdds) => new() { MaxDegreeOfParallelism = multiplyAdds < 8e6 ? 1 : Math.Max(1, get_num_threads()) };
 }

@@ -1,10 +1,12 @@
+using Priori.Numerics;
+
 namespace Priori.Retrieval;
 
 /// <summary>
 /// Ball carving of a query before the exact reranking (MUVERA, appendix C.3): near tokens are replaced by their sum, so fewer products are needed.
 /// It is not meant for the encoding.
 /// </summary>
-public static class BallCarving
+public static unsafe class BallCarving
 {
     /// <summary>Greedily takes the first token without a cluster and joins to it every remaining token with inner product at least tau.</summary>
     /// <param name="query">[|Q|, d], unit rows.</param>
@@ -26,8 +28,9 @@ public static class BallCarving
     {
         if (query.dim() != 2 || query.shape[0] == 0) throw new ArgumentException($"The query must be [|Q|, d] with at least one vector, not [{string.Join(", ", query.shape)}].", nameof(query));
         using var scope = NewDisposeScope();
-        var n = (int)query.shape[0];
-        var similarity = query.matmul(query.t()).to(ScalarType.Float32).cpu().data<float>().ToArray();
+        var (n, d) = ((int)query.shape[0], (int)query.shape[1]);
+        var tokens = TensorMemory.ToFloat32(query);
+        var x = TensorMemory.Pointer<float>(tokens);
         var cluster = Enumerable.Repeat(-1, n).ToArray();
         var next = 0;
         for (var i = 0; i < n; i++)
@@ -36,10 +39,11 @@ public static class BallCarving
             cluster[i] = next;
             for (var j = i + 1; j < n; j++)
             {
-                if (cluster[j] < 0 && similarity[i * n + j] >= tau) cluster[j] = next;
+                if (cluster[j] < 0 && FlatIndex.Dot(x + (long)i * d, x + (long)j * d, d) >= tau) cluster[j] = next;
             }
             next++;
         }
+        GC.KeepAlive(tokens);
         return cluster;
     }
 }

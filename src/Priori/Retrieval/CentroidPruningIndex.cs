@@ -42,8 +42,20 @@ public sealed class CentroidPruningIndex
         var probed = similarity.topk((int)Math.Min(probes, _centers.shape[0]), 1).indexes.flatten().data<long>().ToArray();
         var (scores, centers, tokens) = (similarity.contiguous().data<float>().ToArray(), (int)_centers.shape[0], (int)query.shape[0]);
         return [.. probed.SelectMany(c => _lists[c]).Distinct()
-            .Select(document => (document, Score: Enumerable.Range(0, tokens).Sum(q => _documentCenters[document].Max(c => scores[q * centers + c]))))
+            .Select(document => (document, Score: Approximate(_documentCenters[document], scores, tokens, centers)))
             .OrderByDescending(item => item.Score).ThenBy(item => item.document).Take(count).Select(item => item.document)];
+    }
+
+    private static float Approximate(int[] documentCenters, float[] scores, int tokens, int centers)
+    {
+        float sum = 0;
+        for (var q = 0; q < tokens; q++)
+        {
+            var best = float.NegativeInfinity;
+            foreach (var c in documentCenters) best = Math.Max(best, scores[q * centers + c]);
+            sum += best;
+        }
+        return sum;
     }
 
     /// <summary>The best documents: candidates reranked by the exact Chamfer similarity.</summary>

@@ -214,7 +214,7 @@ public sealed unsafe class FixedDimensionalEncoder : IDisposable
             groups.Add((start, end));
         }
         var notFinite = -1L;
-        Parallel.For(0, groups.Count, TensorMemory.Threads, () => new Workspace(this), (g, _, workspace) =>
+        Parallel.For(0, groups.Count, TensorMemory.Threads((double)(offsets[first + count] - offsets[first]) * Config.Dimension * (_blockStart + Config.Repetitions * Config.BlockDimension)), () => new Workspace(this), (g, _, workspace) =>
         {
             var (start, end) = groups[g];
             var rows = (int)(offsets[end] - offsets[start]);

@@ -51,7 +51,7 @@ public sealed unsafe class FlatIndex : MipsIndex
     {
         using var packed = group < 8 ? null : new PackedMatrix(queries, Dimension, group, 1, Dimension);
         var best = Enumerable.Range(0, group).Select(_ => new TopK(count)).ToArray();
-        Parallel.For(0, (Count + Block - 1) / Block, TensorMemory.Threads, () => (Scores: new NativeBuffer<float>(Block * (packed?.Stride ?? 8)), Best: best.Select(_ => new TopK(count)).ToArray()), (block, _, local) =>
+        Parallel.For(0, (Count + Block - 1) / Block, TensorMemory.Threads((double)Count * Dimension * group), () => (Scores: new NativeBuffer<float>(Block * (packed?.Stride ?? 8)), Best: best.Select(_ => new TopK(count)).ToArray()), (block, _, local) =>
         {
             var (first, rows) = (block * Block, Math.Min(Block, Count - block * Block));
             var (scores, stride) = (local.Scores, packed?.Stride ?? 8);

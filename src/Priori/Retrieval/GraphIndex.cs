@@ -58,7 +58,7 @@ public sealed unsafe class GraphIndex : MipsIndex
     private void Insert(int start, int end)
     {
         var nearest = new int[end - start];
-        Parallel.For(start, end, TensorMemory.Threads, i =>
+        Parallel.For(start, end, TensorMemory.Threads((double)(end - start) * BuildBeam * Degree * Dimension), i =>
         {
             var beam = Walk(Vector(i), start, BuildBeam, null);
             nearest[i - start] = beam[0].Node;
@@ -80,7 +80,7 @@ public sealed unsafe class GraphIndex : MipsIndex
                 list.Add(i);
             }
         }
-        Parallel.ForEach(incoming, TensorMemory.Threads, entry =>
+        Parallel.ForEach(incoming, TensorMemory.Threads((double)incoming.Count * Degree * Degree * Dimension), entry =>
         {
             var (node, added) = (entry.Key, entry.Value);
             int[] merged = [.. NeighborsOf(node), .. added];
@@ -164,7 +164,7 @@ public sealed unsafe class GraphIndex : MipsIndex
         var q = TensorMemory.Pointer<float>(queries);
         var result = new Neighbors[queries.shape[0]];
         if (Count == 0) return [.. result.Select(_ => new Neighbors([], []))];
-        Parallel.For(0, result.Length, TensorMemory.Threads, i =>
+        Parallel.For(0, result.Length, TensorMemory.Threads((double)result.Length * BuildBeam * Degree * Dimension), i =>
         {
             var found = new TopK(count);
             Walk(q + (long)i * Dimension, Count, Math.Max(count, BuildBeam), found);

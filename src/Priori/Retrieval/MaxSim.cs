@@ -63,7 +63,7 @@ public static unsafe class MaxSim
             for (end = start + 1; end < count && queryOffsets[end + 1] - queryOffsets[start] <= 192; end++) { }
             using var scorer = new Scorer(TensorMemory.Pointer<float>(q) + queryOffsets[start] * d, [.. queryOffsets[start..(end + 1)].Select(o => (int)(o - queryOffsets[start]))], d);
             var first = start;
-            Parallel.For(0, (n + 15) / 16, TensorMemory.Threads, () => new NativeBuffer<float>(), (block, _, scratch) =>
+            Parallel.For(0, (n + 15) / 16, TensorMemory.Threads((double)offsets[n] * d * (queryOffsets[end] - queryOffsets[first])), () => new NativeBuffer<float>(), (block, _, scratch) =>
             {
                 for (var i = block * 16; i < Math.Min(n, block * 16 + 16); i++)
                     scorer.Score(tokens + offsets[i] * d, (int)(offsets[i + 1] - offsets[i]), scores + (long)first * n + i, n, scratch);

@@ -201,7 +201,7 @@ public sealed unsafe class MuveraIndex : IDisposable
         var d = (int)query.shape[1];
         var scores = new float[positions.Length];
         using var scorer = new MaxSim.Scorer(TensorMemory.Pointer<float>(query), [0, (int)query.shape[0]], d);
-        Parallel.For(0, (positions.Length + 15) / 16, TensorMemory.Threads, () => new NativeBuffer<float>(), (block, _, scratch) =>
+        Parallel.For(0, (positions.Length + 15) / 16, TensorMemory.Threads(positions.Sum(position => (double)(_offsets[position + 1] - _offsets[position])) * d * query.shape[0]), () => new NativeBuffer<float>(), (block, _, scratch) =>
         {
             for (var i = block * 16; i < Math.Min(positions.Length, block * 16 + 16); i++)
             {

@@ -115,7 +115,7 @@ public sealed unsafe class ProductQuantizedIndex : MipsIndex
     private Neighbors SearchFloats(float* table, float* scores, int count)
     {
         var groups = Quantizer.Groups;
-        Parallel.For(0, (Count + Block - 1) / Block, TensorMemory.Threads, block =>
+        Parallel.For(0, (Count + Block - 1) / Block, TensorMemory.Threads((double)Count * groups), block =>
         {
             var sums = scores + (long)block * Block;
             new Span<float>(sums, Block).Clear();
@@ -162,7 +162,7 @@ public sealed unsafe class ProductQuantizedIndex : MipsIndex
             for (var c = 0; c < 256; c += 64)
                 Round(table + g * 256L + c, lows[g], scale).Store(bytes.Pointer + g * 256L + c);
         }
-        Parallel.For(0, (Count + Block - 1) / Block, TensorMemory.Threads, block => ScanBlock(_codes.Pointer + (long)block * groups * Block, groups, bytes.Pointer, scores + (long)block * Block));
+        Parallel.For(0, (Count + Block - 1) / Block, TensorMemory.Threads((double)Count * groups), block => ScanBlock(_codes.Pointer + (long)block * groups * Block, groups, bytes.Pointer, scores + (long)block * Block));
         // Rounding errors are at most half a step each and independent of one another: their sum over the groups has a standard deviation of sqrt(groups / 12) steps.
         // Twice five of them below the best count is still looked at with the float table.
         var margin = 10 * MathF.Sqrt(groups / 12f) + 1;
@@ -174,7 +174,7 @@ public sealed unsafe class ProductQuantizedIndex : MipsIndex
         }
         var best = new TopK(count);
         var exact = new float[candidates.Count];
-        Parallel.For(0, candidates.Count, TensorMemory.Threads, i => exact[i] = Score(table, candidates[i]));
+        Parallel.For(0, candidates.Count, TensorMemory.Threads((double)candidates.Count * groups * 8), i => exact[i] = Score(table, candidates[i]));
         for (var i = 0; i < exact.Length; i++) best.Push(candidates[i], exact[i]);
         return best.Sorted();
     }

@@ -64,7 +64,7 @@ public sealed unsafe class ProductQuantizer
         var codebook = zeros([Groups, Centers, GroupSize]);
         var from = TensorMemory.Pointer<float>(x);
         var to = TensorMemory.Pointer<float>(codebook);
-        Parallel.For(0, Groups, TensorMemory.Threads, () => new int[n], (g, _, labels) =>
+        Parallel.For(0, Groups, TensorMemory.Threads((double)n * dimension * Centers), () => new int[n], (g, _, labels) =>
         {
             var width = Math.Min(GroupSize, dimension - g * GroupSize);
             using var centers = new NativeBuffer<float>(Centers * (long)width);
@@ -90,7 +90,7 @@ public sealed unsafe class ProductQuantizer
         var from = TensorMemory.Pointer<float>(x);
         var centers = TensorMemory.Pointer<float>(codebook);
         var to = TensorMemory.Pointer<byte>(codes);
-        Parallel.For(0, Groups, TensorMemory.Threads, () => new int[n], (g, _, labels) =>
+        Parallel.For(0, Groups, TensorMemory.Threads((double)n * Dimension * Centers), () => new int[n], (g, _, labels) =>
         {
             var width = Math.Min(GroupSize, Dimension - g * GroupSize);
             KMeans.Assign(from + g * GroupSize, n, Dimension, width, centers + (long)g * Centers * GroupSize, Centers, GroupSize, labels);

@@ -1,4 +1,5 @@
 using Priori.Data;
+using Priori.Numerics;
 
 namespace Priori.Retrieval;
 
@@ -33,9 +34,36 @@ public static class SingleVectorHeuristic
         for (var i = 0; i < result.Length; i++)
         {
             using var scope = NewDisposeScope();
-            var tokens = queries[i].matmul(documents.Vectors.t()).topk(neighbors, 1).indexes.t().flatten().cpu().data<long>(); // neighbour-major: interleaved
-            result[i] = [.. tokens.Select(token => owner[token])];
+            var nearest = Nearest(queries[i].matmul(documents.Vectors.t()), neighbors);
+            result[i] = [.. Enumerable.Range(0, neighbors).SelectMany(rank => nearest.Select(tokens => owner[tokens[rank]]))];
         }
+        return result;
+    }
+
+    /// <summary>The columns of the largest values of every row. On the CPU a heap that few values enter is many times faster than torch's partial sort.</summary>
+    private static unsafe int[][] Nearest(Tensor similarities, int count)
+    {
+        var (rows, length) = ((int)similarities.shape[0], (int)similarities.shape[1]);
+        var result = new int[rows][];
+        if (similarities.device.type != DeviceType.CPU)
+        {
+            var columns = similarities.topk(count, 1).indexes.cpu().data<long>().ToArray();
+            for (var row = 0; row < rows; row++) result[row] = [.. columns.AsSpan(row * count, count).ToArray().Select(column => (int)column)];
+            return result;
+        }
+        var contiguous = TensorMemory.ToFloat32(similarities);
+        var values = TensorMemory.Pointer<float>(contiguous);
+        Parallel.For(0, rows, TensorMemory.Threads((double)rows * length), row =>
+        {
+            var best = new TopK(count);
+            var from = values + (long)row * length;
+            for (var column = 0; column < length; column++)
+            {
+                if (from[column] >= best.Threshold) best.Push(column, from[column]);
+            }
+            result[row] = best.Sorted().Positions;
+        });
+        GC.KeepAlive(contiguous);
         return result;
     }
 
