@@ -11,6 +11,14 @@ NativeLibraries.Initialize();
 
 // One command runs them all and writes benchmarks/results; give --filter '*Name*' for some, --list flat to see which there are.
 string results = Path.Combine(Root(), "benchmarks", "results");
+if (args is ["race", ..])
+{
+    string table = Priori.Benchmarks.Race.RunAll(args.Length > 1 && int.TryParse(args[1], out int rounds) ? rounds : 60);
+    Console.Write(table);
+    AtomicFile.WriteText(Path.Combine(results, "races.md"), $"{Environment.ProcessorCount} processors, {System.Runtime.InteropServices.RuntimeInformation.OSDescription}, {DateTime.Now:yyyy-MM-dd}\n\n{table}");
+    return;
+}
+
 IConfig config = ManualConfig.CreateEmpty()
     .AddColumnProvider(DefaultColumnProviders.Instance)
     .AddLogger(ConsoleLogger.Default)
