@@ -31,7 +31,7 @@ public sealed class SequentialSampler : Sampler
     public override Tensor Order(long count, int seed, int epoch, int pass) => arange(count, ScalarType.Int64);
 }
 
-/// <summary>The same number of rows of each class, drawn with replacement, in random order.</summary>
+/// <summary>The same number of rows of each class, in random order: each class is drawn without replacement, and anew when it is exhausted.</summary>
 /// <param name="labels">Class of each row, int64 [rows], on the CPU; every value of 0..classes-1 that occurs is drawn equally often.</param>
 /// <param name="perClass">Rows of each class in a pass, at least 1.</param>
 public sealed class ClassBalancedSampler(Tensor labels, long perClass) : Sampler
@@ -44,9 +44,12 @@ public sealed class ClassBalancedSampler(Tensor labels, long perClass) : Sampler
         ArgumentOutOfRangeException.ThrowIfLessThan(perClass, 1);
         Seeds.Set(Seeds.Derive(seed, epoch, pass, 2));
         using var scope = NewDisposeScope();
-        Tensor drawn = cat([.. _rowsOfClass.Select(rows => rows.index_select(0, randint(rows.shape[0], [perClass], ScalarType.Int64)))]);
+        Tensor drawn = cat([.. _rowsOfClass.Select(rows => rows.index_select(0, Draws(rows.shape[0])))]);
         return drawn.index_select(0, randperm(drawn.shape[0], ScalarType.Int64)).MoveToOuterDisposeScope();
     }
+
+    private Tensor Draws(long size)
+        => cat([.. Enumerable.Range(0, (int)((perClass + size - 1) / size)).Select(_ => randperm(size, ScalarType.Int64))]).narrow(0, 0, perClass);
 
     private static Tensor[] RowsOfClass(Tensor labels)
     {

@@ -161,6 +161,7 @@ public sealed class TrainerTests : IDisposable
         using Tensor labels = tensor(Enumerable.Range(0, 100).Select(i => i < 90 ? 0L : i < 98 ? 1L : 2L).ToArray());
         using Tensor order = new ClassBalancedSampler(labels, 20).Order(100, 0, 0, 0);
         Assert.Equal([20L, 20, 20], labels.index_select(0, order).bincount(null, 0).data<long>().ToArray());
+        Assert.Equal(20, order.masked_select(labels.index_select(0, order).eq(0)).unique().output.numel()); // No row of a large class twice.
         using Tensor again = new ClassBalancedSampler(labels, 20).Order(100, 0, 0, 0);
         using Tensor next = new ClassBalancedSampler(labels, 20).Order(100, 0, 1, 0);
         Assert.True(order.eq(again).all().ToBoolean());
