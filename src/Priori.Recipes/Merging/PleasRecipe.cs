@@ -152,7 +152,7 @@ public sealed class PleasRecipe : Recipe<PleasRecipeOptions>
     /// <inheritdoc/>
     public override PleasRecipeOptions Defaults(Budget budget) => budget switch
     {
-        Reproduction.Budget.Smoke => new PleasRecipeOptions { Width = 64, Ratios = [0, .5], TrainImages = 2000, Epochs = 1, CalibrationImages = 400, TestImages = 400, ConvTrainImages = 400, ConvWidths = [4, 8], Batches = 10, AdamSteps = 20 },
+        Reproduction.Budget.Smoke => new PleasRecipeOptions { Width = 64, Ratios = [0, .5], TrainImages = 1000, Epochs = 1, CalibrationImages = 200, TestImages = 200, ConvTrainImages = 200, ConvWidths = [4, 8], Batches = 10, AdamSteps = 20 },
         // Table 1 of the paper: ResNet-50, the published solver, batches and steps. The checkpoints come with --data.
         Reproduction.Budget.Paper => new PleasRecipeOptions { Solver = LeastSquaresSolver.Adam, AdamSteps = 400, Batches = 100, Mean = [.485, .456, .406], Deviation = [.229, .224, .225] },
         _ => new PleasRecipeOptions(),
