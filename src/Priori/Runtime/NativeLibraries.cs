@@ -40,7 +40,7 @@ public static class NativeLibraries
             s_done = true;
             if (!OperatingSystem.IsLinux()) return;
             LoadBindingLibrary();
-            DisableNnpack();
+            if (Find("libtorch_cpu.so") is not null) ChooseConvolutions();
         }
     }
 
@@ -115,16 +115,53 @@ public static class NativeLibraries
     }
 
     /// <summary>
-    /// Turns NNPACK off (at::globalContext().setUserEnabledNNPACK(false), which TorchSharp does not bind): where it does not know the processor,
-    /// as on many virtual machines, it writes a warning for each convolution; everywhere else the same convolutions then give the same numbers.
+    /// Turns NNPACK off: where it does not know the processor, as on many virtual machines, it writes a warning for each convolution;
+    /// everywhere else the same convolutions then give the same numbers. Turns oneDNN off where it computes convolutions wrongly
+    /// (seen with libtorch 2.10 on a virtual machine: input channels above the vector width and no multiple of it); right ones are left alone.
     /// </summary>
-    private static unsafe void DisableNnpack()
+    private static void ChooseConvolutions()
+    {
+        SetContextFlag("_ZN2at7Context20setUserEnabledNNPACKEb", false);
+        if (!ConvolutionIsRight()) SetContextFlag("_ZN2at7Context20setUserEnabledMkldnnEb", false);
+    }
+
+    /// <summary>Whether float32 convolutions of 12 and 24 channels agree with float64, forward and backward.</summary>
+    internal static bool ConvolutionIsRight()
+    {
+        using var scope = NewDisposeScope();
+        foreach (long channels in new[] { 12L, 24, 40 })
+        {
+            Tensor x = arange(2 * channels * 81, ScalarType.Float32).sin_().reshape(2, channels, 9, 9), w = arange(32 * channels * 9, ScalarType.Float32).cos_().reshape(32, channels, 3, 3);
+            if (Differs(x, w) || Differs(x, w.narrow(0, 0, 24).contiguous())) return false;
+        }
+        return true;
+
+        static bool Differs(Tensor x, Tensor w)
+        {
+            (Tensor y, Tensor gx, Tensor gw) = Convolve(x, w, ScalarType.Float32);
+            (Tensor y64, Tensor gx64, Tensor gw64) = Convolve(x, w, ScalarType.Float64);
+            return !(Far(y, y64) < 1e-3) || !(Far(gx, gx64) < 1e-3) || !(Far(gw, gw64) < 1e-3); // NaN differs too.
+        }
+
+        static (Tensor, Tensor, Tensor) Convolve(Tensor x, Tensor w, ScalarType dtype)
+        {
+            Tensor input = x.to(dtype, copy: true).requires_grad_(), weight = w.to(dtype, copy: true).requires_grad_();
+            Tensor y = nn.functional.conv2d(input, weight, padding: [1, 1]);
+            y.sin().sum().backward();
+            return (y.detach(), input.grad!, weight.grad!);
+        }
+
+        static double Far(Tensor a, Tensor b) => ((a.to(ScalarType.Float64) - b).abs().max() / b.abs().max()).ToDouble();
+    }
+
+    /// <summary>Sets a flag of <c>at::globalContext()</c> that TorchSharp does not bind.</summary>
+    private static unsafe void SetContextFlag(string setter, bool value)
     {
         if (Find("libtorch_cpu.so") is not { } path || !NativeLibrary.TryLoad(path, out nint library)
             || !NativeLibrary.TryGetExport(library, "_ZN2at13globalContextEv", out nint context)
-            || !NativeLibrary.TryGetExport(library, "_ZN2at7Context20setUserEnabledNNPACKEb", out nint set))
+            || !NativeLibrary.TryGetExport(library, setter, out nint set))
             return;
-        ((delegate* unmanaged<nint, byte, void>)set)(((delegate* unmanaged<nint>)context)(), 0);
+        ((delegate* unmanaged<nint, byte, void>)set)(((delegate* unmanaged<nint>)context)(), value ? (byte)1 : (byte)0);
     }
 
     private static nint Resolve(string name, Assembly assembly, DllImportSearchPath? searchPath)

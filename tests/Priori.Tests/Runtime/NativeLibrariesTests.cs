@@ -8,6 +8,9 @@ public class NativeLibrariesTests
     public void A_tensor_works_on_this_system() => Assert.Equal(2f, torch.ones(2).sum().item<float>());
 
     [Fact]
+    public void Convolutions_are_right_on_this_system() => Assert.True(NativeLibraries.ConvolutionIsRight());
+
+    [Fact]
     public void Marking_a_version_weak_changes_one_entry_and_nothing_else()
     {
         Assert.SkipUnless(OperatingSystem.IsLinux(), "ELF libraries are of Linux.");
