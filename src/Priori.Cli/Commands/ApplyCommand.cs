@@ -13,20 +13,21 @@ internal static class ApplyCommand
         var run = new Argument<string>("run") { Description = "A run folder." };
         var data = new Option<string>("--data") { Description = "The new data.", Required = true, HelpName = "PATH" };
         var roles = CommonOptions.Roles();
+        var parts = CommonOptions.Parts();
         var output = new Option<string?>("--out") { Description = "Where the output goes; RUN/applied/TIME when not given.", HelpName = "FILE" };
         var device = CommonOptions.Device();
         var threads = CommonOptions.Threads();
         var command = new Command("apply", "Uses the model of a run on new data: predictions, embeddings, clusters, a merged checkpoint, ...") { run, data, output, device, threads };
-        foreach (var role in roles) command.Add(role);
+        foreach (var option in roles.Concat(parts)) command.Add(option);
         command.SetAction((parsed, cancellation) =>
         {
             RunCommand.SetThreads(parsed.GetValue(threads));
             SavedRun saved = SavedRun.Open(parsed.GetRequiredValue(run));
             IRecipe recipe = MethodCatalog.Recipe(saved.Result.Id);
-            UserData user = CommonOptions.Data(parsed, parsed.GetRequiredValue(data), roles)!;
+            UserData user = CommonOptions.Data(parsed, parsed.GetRequiredValue(data), roles, parts)!;
             string where = parsed.GetValue(output) ?? Path.Combine(saved.Folder, "applied", DateTime.Now.ToString("yyyyMMdd-HHmmss", System.Globalization.CultureInfo.InvariantCulture));
             using var scope = NewDisposeScope();
-            recipe.Apply(saved, new ApplyContext(user, Path.GetFullPath(where), Devices.Parse(parsed.GetValue(device)!), console.WriteLine, cancellation));
+            recipe.Apply(saved, ApplyContext.For(recipe, user, Path.GetFullPath(where), Devices.Parse(parsed.GetValue(device)!), console.WriteLine, cancellation));
             return Task.FromResult(Failures.Done);
         });
         return command;

@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using Priori.Recipes;
 using Priori.Reproduction;
 using Priori.Runtime;
 
@@ -39,12 +40,16 @@ internal static class CommonOptions
 
     public static IReadOnlyList<Option<string?>> Roles() => [.. s_roles.Select(role => new Option<string?>("--" + role) { Description = $"Column of the data that holds the {role}.", HelpName = "COLUMN" })];
 
-    public static UserData? Data(ParseResult parsed, string? path, IReadOnlyList<Option<string?>> roles)
+    /// <summary>One option for each further file that some recipe takes.</summary>
+    public static IReadOnlyList<Option<string?>> Parts() => [.. RecipeCatalog.All.SelectMany(recipe => recipe.DataParts.Keys.Select(name => (Name: name, recipe.Id))).GroupBy(p => p.Name, p => p.Id)
+        .Select(part => new Option<string?>("--data." + part.Key) { Description = $"A further file of your own data ({string.Join(", ", part)}; priori show ID says what it is).", HelpName = "PATH" })];
+
+    public static UserData? Data(ParseResult parsed, string? path, IReadOnlyList<Option<string?>> roles, IReadOnlyList<Option<string?>> parts)
     {
+        var files = parts.Select(p => (Name: p.Name["--data.".Length..], Path: parsed.GetValue(p))).Where(p => p.Path is not null).ToDictionary(p => p.Name, p => p.Path!);
         var columns = roles.Select(r => (Role: r.Name.TrimStart('-'), Column: parsed.GetValue(r))).Where(r => r.Column is not null).ToDictionary(r => r.Role, r => r.Column!);
-        if (path is null) return columns.Count == 0 ? null : throw new BadInputException($"--{columns.Keys.First()} names a column of the user's data: give --data too.");
-        if (!File.Exists(path) && !Directory.Exists(path)) throw new BadInputException($"Data {path} does not exist: give a file or a folder.");
-        return new UserData(Path.GetFullPath(path), columns);
+        if (path is null && files.Count == 0) return columns.Count == 0 ? null : throw new BadInputException($"--{columns.Keys.First()} names a column of the user's data: give --data too.");
+        return new UserData(path ?? "", columns) { Parts = files };
     }
 
     public static IReadOnlyList<KeyValuePair<string, string>> Settings(string[]? settings) => [.. (settings ?? []).Select(setting =>

@@ -14,6 +14,7 @@ internal static class RunCommand
         var id = new Argument<string?>("id") { Description = "The method.", Arity = ArgumentArity.ZeroOrOne };
         var data = new Option<string?>("--data") { Description = "Your own data: a file or a folder. Without it the recipe's default data are used.", HelpName = "PATH" };
         var roles = CommonOptions.Roles();
+        var parts = CommonOptions.Parts();
         var settings = new Option<string[]>("--set") { Description = "Sets an option of the recipe (priori show ID lists them).", HelpName = "name=value" };
         var seeds = new Option<string?>("--seeds") { Description = "Seeds, separated by commas.", HelpName = "0,1,2" };
         var budget = CommonOptions.Budget(Budget.Full);
@@ -25,7 +26,7 @@ internal static class RunCommand
         var checkpoints = new Option<double>("--checkpoint-every") { Description = "Seconds between checkpoints.", DefaultValueFactory = _ => 20, HelpName = "SECONDS" };
         var json = CommonOptions.Json();
         var command = new Command("run", "Trains a method and its baselines, measures, draws and reports.") { id, data, settings, seeds, budget, device, threads, folder, root, resume, checkpoints, json };
-        foreach (var role in roles) command.Add(role);
+        foreach (var option in roles.Concat(parts)) command.Add(option);
         command.SetAction((parsed, cancellation) =>
         {
             SetThreads(parsed.GetValue(threads));
@@ -56,7 +57,7 @@ internal static class RunCommand
                     Options = OptionSet.With(recipe.Defaults(wanted), CommonOptions.Settings(parsed.GetValue(settings))),
                     Seeds = parsed.GetValue(seeds) is { } list ? CommonOptions.Seeds(list) : recipe.Seeds(wanted),
                     Device = parsed.GetValue(device)!,
-                    Data = CommonOptions.Data(parsed, parsed.GetValue(data), roles),
+                    Data = CommonOptions.Data(parsed, parsed.GetValue(data), roles, parts),
                     DataFolder = parsed.GetValue(folder),
                     CheckpointSeconds = parsed.GetValue(checkpoints) is >= 0 and < 1e6 and var every ? every : throw new BadInputException("--checkpoint-every takes seconds, at least 0."),
                     Root = parsed.GetValue(root)!,

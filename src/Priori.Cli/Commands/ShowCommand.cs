@@ -19,7 +19,7 @@ internal static class ShowCommand
             var options = OptionSet.Describe(recipe.Defaults(parsed.GetValue(budget)));
             if (parsed.GetValue(json))
             {
-                CommonOptions.WriteJson(new { recipe.Id, recipe.Area, recipe.Title, recipe.Summary, recipe.Paper, recipe.Claims, Options = options });
+                CommonOptions.WriteJson(new { recipe.Id, recipe.Area, recipe.Title, recipe.Summary, recipe.Paper, recipe.Claims, recipe.DataParts, Options = options });
                 return Failures.Done;
             }
             string? page = MethodCatalog.All.First(m => m.Id == recipe.Id).Page;
@@ -32,6 +32,8 @@ internal static class ShowCommand
                 console.WriteLine($"{recipe.Title}\n{recipe.Summary}\n{recipe.Paper.Authors}, {recipe.Paper.Venue} {recipe.Paper.Year}, {recipe.Paper.Url}");
                 foreach (Claim claim in recipe.Claims) console.WriteLine($"- {claim.Text}");
             }
+            if (recipe.DataParts.Count > 0)
+                Tables.Write(console, "Further files of your own data (--data.NAME PATH)", ["name", "what it is"], recipe.DataParts.Select(p => (IReadOnlyList<string>)[p.Key, p.Value]));
             Tables.Write(console, $"Options (--set name=value), {parsed.GetValue(budget).ToString().ToLowerInvariant()} budget", ["name", "default", "kind", "range", "what it is"],
                 options.Select(o => (IReadOnlyList<string>)[o.Name, o.Default, o.Kind, o.Range, o.Description]));
             return Failures.Done;

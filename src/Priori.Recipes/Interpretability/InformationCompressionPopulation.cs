@@ -158,7 +158,7 @@ internal sealed record StudyNetwork(HiddenActivation Activation, int Inputs, IRe
 
     public Module<Tensor, Tensor> Create()
     {
-        if (!Convolutional) return new Mlp(Inputs, Hidden, Classes, () => Activation.Create());
+        if (!Convolutional) return new Mlp(Inputs, Hidden, Classes, _ => Activation.Create());
         return Sequential(
             ("conv1", Conv2d(1, FirstChannels, Kernel, padding: Kernel / 2)), ("activation1", Activation.Create()), ("pool1", MaxPool2d(2)),
             ("conv2", Conv2d(FirstChannels, SecondChannels, Kernel, padding: Kernel / 2)), ("activation2", Activation.Create()), ("pool2", MaxPool2d(2)),

@@ -37,7 +37,7 @@ public sealed class Afn : Module<Tensor, Tensor, Tensor>
         init.normal_(logarithmic.weight!, 0, 0.1);
         init.zeros_(logarithmic.bias!);
         crossNorm = BatchNorm1d(neurons);
-        mlp = new Mlp(neurons * embeddingDim, mlpHidden, outputs, batchNorm: true, dropout: dropout);
+        mlp = new Mlp(neurons * embeddingDim, mlpHidden, outputs, normalization: Normalization.BatchNorm, dropout: dropout);
         if (ensemble) this.ensemble = new DeepEnsemble(new Dnn(fields, ids, embeddingDim, mlpHidden, dropout, outputs), outputs);
         RegisterComponents();
     }

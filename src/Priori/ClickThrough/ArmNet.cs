@@ -94,7 +94,7 @@ public sealed class ArmNet : Module<Tensor, Tensor, Tensor>
         else headKeys = Xavier([options.Heads, options.EmbeddingDim, keyDim]);
         long neurons = options.Heads * options.Neurons;
         norm = BatchNorm1d(neurons);
-        mlp = new Mlp(neurons * options.EmbeddingDim, options.MlpHidden, options.Outputs, batchNorm: true, dropout: options.Dropout);
+        mlp = new Mlp(neurons * options.EmbeddingDim, options.MlpHidden, options.Outputs, normalization: Normalization.BatchNorm, dropout: options.Dropout);
         if (options.Ensemble)
             ensemble = new DeepEnsemble(new Dnn(options.Fields, options.Ids, options.EmbeddingDim, options.MlpHidden, options.Dropout, options.Outputs), options.Outputs);
         RegisterComponents();

@@ -19,7 +19,7 @@ public sealed class Dnn : Module<Tensor, Tensor, Tensor>
     public Dnn(long fields, long ids, long embeddingDim = 10, IReadOnlyList<long>? mlpHidden = null, double dropout = 0, long outputs = 1) : base(nameof(Dnn))
     {
         embedding = new FieldEmbedding(fields, ids, embeddingDim);
-        mlp = new Mlp(fields * embeddingDim, mlpHidden ?? [256, 256], outputs, batchNorm: true, dropout: dropout);
+        mlp = new Mlp(fields * embeddingDim, mlpHidden ?? [256, 256], outputs, normalization: Normalization.BatchNorm, dropout: dropout);
         RegisterComponents();
     }
 

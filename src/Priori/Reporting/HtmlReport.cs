@@ -141,10 +141,11 @@ public static partial class HtmlReport
 
     private static void Setting(StringBuilder html, RunResult result)
     {
+        string parts = string.Concat(result.DataParts.Select(p => $" --data.{p.Key} {Quote(p.Value)}")), settings = string.Concat(result.Settings.Select(s => $" --set {Quote(s)}"));
         string roles = string.Concat(result.Roles.Select(r => $" --{r.Key} {Quote(r.Value)}"));
         html.Append("<h2>Run it again</h2>\n<pre>")
-            .Append(Text($"priori run {result.Id} --budget {result.Budget.ToString().ToLowerInvariant()} --seeds {string.Join(',', result.Seeds)}{(result.DataPath is null ? "" : $" --data {Quote(result.DataPath)}")}{roles}"))
-            .Append("</pre>\n<p class=\"muted\">with <code>--set name=value</code> for each option below that is not the budget's default.</p>\n<h2>Options</h2>\n");
+            .Append(Text($"priori run {result.Id} --budget {result.Budget.ToString().ToLowerInvariant()} --seeds {string.Join(',', result.Seeds)}{(result.DataPath is null ? "" : $" --data {Quote(result.DataPath)}")}{parts}{roles}{settings}"))
+            .Append("</pre>\n<h2>Options</h2>\n");
         if (result.Options.ValueKind == JsonValueKind.Object && result.Options.EnumerateObject().Any())
             Grid(html, ["option", "value"], [.. result.Options.EnumerateObject().Select(o => (IReadOnlyList<string>)[Kebab().Replace(o.Name, "-$1").ToLowerInvariant(), o.Value.ValueKind == JsonValueKind.String ? o.Value.GetString()! : o.Value.GetRawText()])], 2);
         else html.Append("<p class=\"muted\">The method has no options.</p>\n");
@@ -200,7 +201,7 @@ public static partial class HtmlReport
 
     private static string Sentence(string name) => name.Length == 0 ? "Table" : char.ToUpperInvariant(name[0]) + name[1..].Replace('-', ' ');
 
-    private static string Quote(string argument) => argument.All(c => char.IsAsciiLetterOrDigit(c) || c is '/' or '.' or '-' or '_') ? argument : $"'{argument.Replace("'", "'\\''", StringComparison.Ordinal)}'";
+    private static string Quote(string argument) => argument.All(c => char.IsAsciiLetterOrDigit(c) || c is '/' or '.' or '-' or '_' or '=' or ':' or ',' or '+') ? argument : $"'{argument.Replace("'", "'\\''", StringComparison.Ordinal)}'";
 
     private static string Text(string text) => WebUtility.HtmlEncode(text);
 

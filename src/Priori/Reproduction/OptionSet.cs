@@ -46,6 +46,10 @@ public static class OptionSet
         return copy;
     }
 
+    /// <summary>What the options differ in from others of the same type, as name=value.</summary>
+    internal static IReadOnlyList<string> Differences(RecipeOptions from, RecipeOptions options)
+        => [.. Describe(from).Zip(Describe(options)).Where(pair => pair.First.Default != pair.Second.Default).Select(pair => $"{pair.Second.Name}={pair.Second.Default}")];
+
     private sealed record Entry(string Name, PropertyInfo Property, OptionAttribute Attribute);
 
     private static List<Entry> Properties(Type type)

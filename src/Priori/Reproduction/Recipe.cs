@@ -75,6 +75,9 @@ public interface IRecipe
     /// <summary>The claims it checks.</summary>
     IReadOnlyList<Claim> Claims { get; }
 
+    /// <summary>Further files that it takes of the user's own data (<c>--data.NAME PATH</c>): what each is, by name.</summary>
+    IReadOnlyDictionary<string, string> DataParts { get; }
+
     /// <summary>Type of its options.</summary>
     Type OptionsType { get; }
 
@@ -119,6 +122,9 @@ public abstract class Recipe<TOptions> : IRecipe
 
     /// <inheritdoc/>
     public abstract IReadOnlyList<Claim> Claims { get; }
+
+    /// <inheritdoc/>
+    public virtual IReadOnlyDictionary<string, string> DataParts => new Dictionary<string, string>();
 
     /// <inheritdoc/>
     public Type OptionsType => typeof(TOptions);

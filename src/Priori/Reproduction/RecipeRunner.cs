@@ -61,10 +61,9 @@ public static class RecipeRunner
         ArgumentNullException.ThrowIfNull(request);
         ArgumentNullException.ThrowIfNull(observer);
         if (request.Seeds.Count == 0) throw new BadInputException("At least one seed is needed.");
-        if (request.Data is { } data && !File.Exists(data.Path) && !Directory.Exists(data.Path))
-            throw new BadInputException($"Data {data.Path} does not exist: give a file or a folder.");
+        request.Data?.CheckFor(recipe);
         Devices.Parse(request.Device);
-        if (request.Data is { } relative) request = request with { Data = relative with { Path = Path.GetFullPath(relative.Path) } };
+        if (request.Data is { } relative) request = request with { Data = relative.WithFullPaths() };
         var started = DateTimeOffset.Now;
         var run = new RunFile(RunFileVersion, recipe.Id, request.Budget, JsonSerializer.SerializeToElement(request.Options, recipe.OptionsType, RunResult.Json), request.Seeds, request.Device, request.Data, request.DataFolder, request.CheckpointSeconds, started);
         string json = JsonSerializer.Serialize(run, RunResult.Json);

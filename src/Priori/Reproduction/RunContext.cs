@@ -1,7 +1,10 @@
+using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
+using System.Text.Json.Serialization;
 using Priori.Data;
+using Priori.Metrics;
 using Priori.Runtime;
 using Priori.Training;
 using ScottPlot;
@@ -9,12 +12,33 @@ using ScottPlot;
 namespace Priori.Reproduction;
 
 /// <summary>Data that the user brought.</summary>
-/// <param name="Path">A file or folder.</param>
+/// <param name="Path">A file or folder; empty when only <see cref="Parts"/> were given.</param>
 /// <param name="Roles">Columns by role: target, user, item, time.</param>
 public sealed record UserData(string Path, IReadOnlyDictionary<string, string> Roles)
 {
     /// <summary>The target column, if named.</summary>
+    [JsonIgnore]
     public string? Target => Roles.GetValueOrDefault("target");
+
+    /// <summary>Further files or folders by name (<c>--data.NAME PATH</c>): those of <see cref="IRecipe.DataParts"/> that were given.</summary>
+    public IReadOnlyDictionary<string, string> Parts { get; init; } = new Dictionary<string, string>();
+
+    /// <summary>Path of a part that the recipe cannot do without.</summary>
+    /// <param name="name">Its name.</param>
+    /// <exception cref="BadInputException">It was not given.</exception>
+    public string Part(string name) => Parts.TryGetValue(name, out string? path) ? path : throw new BadInputException($"These data need a further file: give --data.{name} PATH.");
+
+    internal void CheckFor(IRecipe recipe)
+    {
+        string known = recipe.DataParts.Count == 0 ? "it takes --data only" : $"it takes {string.Join(", ", recipe.DataParts.Keys.Select(name => $"--data.{name}"))}";
+        if (Parts.Keys.FirstOrDefault(name => !recipe.DataParts.ContainsKey(name)) is { } unknown)
+            throw new BadInputException($"Method '{recipe.Id}' has no use for --data.{unknown}; {known}.");
+        if (Path.Length == 0 && Parts.Count == 0) throw new BadInputException("The data have no path: give a file or a folder.");
+        foreach (string path in Parts.Values.Concat(Path.Length > 0 ? [Path] : []))
+            if (!File.Exists(path) && !Directory.Exists(path)) throw new BadInputException($"Data {path} does not exist: give a file or a folder.");
+    }
+
+    internal UserData WithFullPaths() => this with { Path = Path.Length == 0 ? "" : System.IO.Path.GetFullPath(Path), Parts = Parts.ToDictionary(p => p.Key, p => System.IO.Path.GetFullPath(p.Value)) };
 }
 
 /// <summary>Told what a run does: the face of the command line, or of another program.</summary>
@@ -76,6 +100,7 @@ public sealed class RunContext
     private readonly List<FigureInfo> _figures = [];
     private readonly List<TableInfo> _tables = [];
     private readonly List<string> _notes = [];
+    private readonly List<IReadOnlyList<string>> _comparisons = [];
     private string _data = "";
 
     internal RunContext(IRecipe recipe, RunRequest request, string folder, IRunObserver observer, RunLog log, CancellationToken cancellation)
@@ -167,6 +192,29 @@ public sealed class RunContext
         _checks.Add(new ClaimResult(claimId, claim.Text, measured, comparison, threshold, perSeed ?? [], verdict));
     }
 
+    /// <summary>
+    /// Checks a claim that an arm is better than another by a margin: paired by seed, mean difference at least the margin. The difference and its 95 % confidence
+    /// interval (Student's t) become a row of the table "paired", which the report shows after the others.
+    /// </summary>
+    /// <param name="claimId">Id of a claim that the recipe declares; null to show the comparison without judging it.</param>
+    /// <param name="label">What is compared, in a few words.</param>
+    /// <param name="arm">Results of the arm, one a seed.</param>
+    /// <param name="baseline">Results of the other arm, in the same order of seeds.</param>
+    /// <param name="metric">A metric of both arms.</param>
+    /// <param name="margin">The least difference that is claimed.</param>
+    public PairedDifference Compare(string? claimId, string label, IReadOnlyList<ArmResult> arm, IReadOnlyList<ArmResult> baseline, string metric, double margin = 0)
+    {
+        ArgumentNullException.ThrowIfNull(arm);
+        ArgumentNullException.ThrowIfNull(baseline);
+        if (!arm.Select(a => a.Seed).SequenceEqual(baseline.Select(b => b.Seed))) throw new ArgumentException("Both arms need results of the same seeds in the same order.", nameof(baseline));
+        double[] a = [.. arm.Select(r => r[metric])], b = [.. baseline.Select(r => r[metric])];
+        var difference = PairedDifference.Of(a, b);
+        if (claimId is not null) Check(claimId, difference.Mean, Comparison.AtLeast, margin, [.. a.Zip(b, (x, y) => x - y)]);
+        static string Number(double value) => value.ToString("+0.0000;-0.0000;0.0000", CultureInfo.InvariantCulture);
+        _comparisons.Add([label, metric, Number(difference.Mean), difference.Count < 2 ? "" : $"{Number(difference.Low)} .. {Number(difference.High)}", $"{difference.Wins} of {difference.Count}", claimId is null ? "" : Number(margin)]);
+        return difference;
+    }
+
     /// <summary>Draws a figure into the run folder and the report.</summary>
     /// <param name="name">Its name: letters, digits, hyphens.</param>
     /// <param name="caption">What it shows.</param>
@@ -235,29 +283,36 @@ public sealed class RunContext
         AtomicFile.WriteText(index, JsonSerializer.Serialize(models, RunResult.Json));
     }
 
-    internal RunResult Result(RunRequest request, DateTimeOffset started, double seconds) => new()
+    internal RunResult Result(RunRequest request, DateTimeOffset started, double seconds)
     {
-        Id = _recipe.Id,
-        Title = _recipe.Title,
-        Paper = _recipe.Paper,
-        Budget = Budget,
-        Options = JsonSerializer.SerializeToElement(request.Options, _recipe.OptionsType, RunResult.Json),
-        Seeds = Seeds,
-        Data = _data,
-        DataPath = Data?.Path,
-        Roles = Data?.Roles ?? new Dictionary<string, string>(),
-        Environment = EnvironmentInfo.Of(Device),
-        Arms = _arms,
-        // On the user's own data a recipe measures the claims that make sense there; the others are left out.
-        Claims = [.. _recipe.Claims.Where(claim => Data is null || _checks.Any(c => c.Id == claim.Id)).Select(claim => _checks.FirstOrDefault(c => c.Id == claim.Id)
-            ?? new ClaimResult(claim.Id, claim.Text, double.NaN, Comparison.AtLeast, double.NaN, [], Verdict.NotMeasured))],
-        Figures = _figures,
-        Tables = _tables,
-        Notes = _notes,
-        Started = started,
-        Seconds = seconds,
-        PeakMemoryBytes = RunResult.PeakMemory(),
-    };
+        if (_comparisons.Count > 0)
+            Table("paired", "Differences paired by seed, with their 95 % confidence interval", ["comparison", "metric", "mean difference", "95 % interval", "seeds in favour", "claimed"], _comparisons);
+        return new RunResult
+        {
+            Id = _recipe.Id,
+            Title = _recipe.Title,
+            Paper = _recipe.Paper,
+            Budget = Budget,
+            Options = JsonSerializer.SerializeToElement(request.Options, _recipe.OptionsType, RunResult.Json),
+            Seeds = Seeds,
+            Data = _data,
+            DataPath = Data is { Path.Length: > 0 } own ? own.Path : null,
+            Roles = Data?.Roles ?? new Dictionary<string, string>(),
+            DataParts = Data?.Parts ?? new Dictionary<string, string>(),
+            Settings = OptionSet.Differences(_recipe.Defaults(Budget), request.Options),
+            Environment = EnvironmentInfo.Of(Device),
+            Arms = _arms,
+            // On the user's own data a recipe measures the claims that make sense there; the others are left out.
+            Claims = [.. _recipe.Claims.Where(claim => Data is null || _checks.Any(c => c.Id == claim.Id)).Select(claim => _checks.FirstOrDefault(c => c.Id == claim.Id)
+                ?? new ClaimResult(claim.Id, claim.Text, double.NaN, Comparison.AtLeast, double.NaN, [], Verdict.NotMeasured))],
+            Figures = _figures,
+            Tables = _tables,
+            Notes = _notes,
+            Started = started,
+            Seconds = seconds,
+            PeakMemoryBytes = RunResult.PeakMemory(),
+        };
+    }
 
     private static string FileName(string name)
     {

@@ -117,6 +117,12 @@ public sealed record RunResult
     /// <summary>Columns of the user's data by role (target, user, item, time).</summary>
     public IReadOnlyDictionary<string, string> Roles { get; init; } = new Dictionary<string, string>();
 
+    /// <summary>Further files of the user's own data, by name.</summary>
+    public IReadOnlyDictionary<string, string> DataParts { get; init; } = new Dictionary<string, string>();
+
+    /// <summary>The options that are not the budget's defaults, as name=value.</summary>
+    public IReadOnlyList<string> Settings { get; init; } = [];
+
     /// <summary>Where it ran.</summary>
     public required EnvironmentInfo Environment { get; init; }
 

@@ -109,6 +109,21 @@ public sealed class SavedRun
 /// <param name="Cancellation">Cancelled by Ctrl+C.</param>
 public sealed record ApplyContext(UserData Data, string OutPath, Device Device, Action<string> Report, CancellationToken Cancellation = default)
 {
+    /// <summary>The context of a recipe, with the data's paths checked and made absolute.</summary>
+    /// <param name="recipe">The recipe.</param>
+    /// <param name="data">The new data.</param>
+    /// <param name="outPath">Where the output goes.</param>
+    /// <param name="device">The device.</param>
+    /// <param name="report">Says a line to the user.</param>
+    /// <param name="cancellation">Cancelled by Ctrl+C.</param>
+    /// <exception cref="BadInputException">A path does not exist, or the recipe has no use for one.</exception>
+    public static ApplyContext For(IRecipe recipe, UserData data, string outPath, Device device, Action<string> report, CancellationToken cancellation = default)
+    {
+        ArgumentNullException.ThrowIfNull(data);
+        data.CheckFor(recipe);
+        return new ApplyContext(data.WithFullPaths(), outPath, device, report, cancellation);
+    }
+
     /// <summary>Path of the new data.</summary>
     public string DataPath => Data.Path;
 }

@@ -180,7 +180,7 @@ public class InformationCompressionTests
         using var scope = NewDisposeScope();
         manual_seed(0);
         (Tensor x, Tensor y) = BinaryVectors.Generate(6);
-        var model = new Mlp(6, [4, 3], 2, () => activation.Create());
+        var model = new Mlp(6, [4, 3], 2, _ => activation.Create());
         HiddenActivations.Initialize(model, activation);
         using var plane = InformationPlane.Track(model, ["layers.2", "layers.4"], x, y, [0, 1]);
         plane.Record(0);

@@ -64,6 +64,30 @@ public sealed class RecipeRunnerTests : IDisposable
     }
 
     [Fact]
+    public void Further_files_are_those_that_the_recipe_takes()
+    {
+        string file = Path.Combine(_root, "items.csv");
+        File.WriteAllText(file, "a");
+        UserData With(string name, string path) => new("", new Dictionary<string, string>()) { Parts = new Dictionary<string, string> { [name] = path } };
+        Assert.Contains("no use for --data.users", Assert.Throws<BadInputException>(() => RecipeRunner.Run(new LinearRecipe(), Request() with { Data = With("users", file) }, new SilentObserver())).Message, StringComparison.Ordinal);
+        Assert.Contains("does not exist", Assert.Throws<BadInputException>(() => RecipeRunner.Run(new LinearRecipe(), Request() with { Data = With("items", file + "x") }, new SilentObserver())).Message, StringComparison.Ordinal);
+        (RunResult result, string folder) = RecipeRunner.Run(new LinearRecipe(), Request() with { Data = With("items", file), Options = new LinearOptions { Rate = 0.05 } }, new SilentObserver());
+        Assert.Null(result.DataPath);
+        Assert.Contains($"<pre>priori run linear --budget full --seeds 0,1 --data.items {file} --set rate=0.05<", File.ReadAllText(Path.Combine(folder, "report.html")), StringComparison.Ordinal);
+        Assert.Contains("--data.users", Assert.Throws<BadInputException>(() => With("items", file).Part("users")).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_paired_comparison_is_a_claim_and_a_row()
+    {
+        (RunResult result, _) = RecipeRunner.Run(new LinearRecipe { Compared = true }, Request(), new SilentObserver());
+        TableInfo paired = result.Tables.Single(t => t.Name == "paired");
+        Assert.Equal(["line against itself", "slope", "0.0000", "0.0000 .. 0.0000", "0 of 2", "-0.1000"], paired.Rows.Single());
+        Assert.Equal(Verdict.Holds, result.Claims.Single(c => c.Id == "forgotten").Verdict);
+        Assert.Equal([0.0, 0.0], result.Claims.Single(c => c.Id == "forgotten").PerSeed);
+    }
+
+    [Fact]
     public void A_run_of_another_version_or_a_damaged_one_is_refused()
     {
         (_, string folder) = RecipeRunner.Run(new LinearRecipe(), Request(), new SilentObserver());
@@ -92,6 +116,8 @@ public sealed class RecipeRunnerTests : IDisposable
 
         public bool Fail { get; init; }
 
+        public bool Compared { get; init; }
+
         public Action<ArmRun, int>? OnEpoch { get; init; }
 
         public List<int> Trained { get; } = [];
@@ -101,6 +127,8 @@ public sealed class RecipeRunnerTests : IDisposable
         public override string Area => "Tests";
 
         public override string Title => "Least squares";
+
+        public override IReadOnlyDictionary<string, string> DataParts => new Dictionary<string, string> { ["items"] = "a table of items" };
 
         public override string Summary => "Fits a line.";
 
@@ -116,6 +144,7 @@ public sealed class RecipeRunnerTests : IDisposable
             context.UsedData("a line");
             var slopes = context.Seeds.Select(seed => context.Arm("line", seed, arm => Fit(arm, options))).ToList();
             context.Check("slope", slopes.Average(s => s["slope"]), Comparison.AtLeast, 2.9, [.. slopes.Select(s => s["slope"])]);
+            if (Compared) context.Compare("forgotten", "line against itself", slopes, slopes, "slope", -0.1);
             context.Figure("curve", "The loss.", Charts.Lines("Loss", "epoch", "loss", [new Curve("line", slopes[0].Series("loss").X, [.. slopes.Select(s => (IReadOnlyList<double>)s.Series("loss").Y)])]));
         }
 

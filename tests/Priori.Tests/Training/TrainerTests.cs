@@ -212,7 +212,7 @@ public sealed class TrainerTests : IDisposable
 
         public Classifier(int hidden, string optimizer, int failAt, int nanAt, Action<TrainingStep>? onStep, Action<Batch>? onBatch)
         {
-            Network = new Mlp(6, [hidden], 2, batchNorm: true, dropout: 0.2);
+            Network = new Mlp(6, [hidden], 2, normalization: Normalization.BatchNorm, dropout: 0.2);
             optim.Optimizer o = optimizer switch
             {
                 "sgd" => optim.SGD(Network.parameters(), 0.05, momentum: 0.9, weight_decay: 1e-3),
