@@ -20,7 +20,7 @@ public abstract class Learner : IDisposable
     {
     }
 
-    /// <summary>One step: losses on the batch, minimised through <see cref="TrainingStep.Minimize"/>. Temporaries are freed after it.</summary>
+    /// <summary>One step: losses on the batch, minimised through <see cref="TrainingStep.Minimize(string, Tensor)"/>. Temporaries are freed after it.</summary>
     /// <param name="batch">The batch, on the trainer's device.</param>
     /// <param name="step">Where training stands, and what a step may do.</param>
     public abstract void Step(Batch batch, TrainingStep step);
@@ -87,6 +87,11 @@ public sealed class Optimization
     {
         Optimizer.zero_grad();
         loss.backward();
+        Update();
+    }
+
+    internal void Update()
+    {
         if (ClipValue is { } value) nn.utils.clip_grad_value_(Optimizer.parameters(), value);
         if (ClipNorm is { } norm) nn.utils.clip_grad_norm_(Optimizer.parameters(), norm);
         Optimizer.step();
@@ -134,6 +139,21 @@ public sealed class TrainingStep
         ArgumentNullException.ThrowIfNull(loss);
         Log(optimizer, loss);
         _learner.Optimizers[optimizer].Step(loss);
+    }
+
+    /// <summary>
+    /// Minimises several losses from one forward pass: clears the gradients of all the optimizers, differentiates the sum of the losses, then clips and steps each optimizer.
+    /// So no loss is differentiated through parameters that another has already moved. Logs each loss under its optimizer's name.
+    /// </summary>
+    /// <param name="losses">A scalar for each optimizer, by its name in <see cref="Learner.Optimizers"/>.</param>
+    /// <exception cref="NonFiniteLossException">A loss is NaN or infinite; nothing has been changed.</exception>
+    public void Minimize(params IReadOnlyList<(string Optimizer, Tensor Loss)> losses)
+    {
+        ArgumentNullException.ThrowIfNull(losses);
+        foreach (var (name, loss) in losses) Log(name, loss);
+        foreach (var (name, _) in losses) _learner.Optimizers[name].Optimizer.zero_grad();
+        losses.Select(l => l.Loss).Aggregate((a, b) => a + b).backward();
+        foreach (var (name, _) in losses) _learner.Optimizers[name].Update();
     }
 
     /// <summary>Adds a scalar to the epoch's average of that name; the averages are the series of the training history.</summary>
