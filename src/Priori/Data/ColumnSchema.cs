@@ -27,6 +27,9 @@ public enum NumericScaling
 
     /// <summary>Zero mean and unit standard deviation over the training rows.</summary>
     Standardize,
+
+    /// <summary>The training range onto [0, 1]; values outside it are clamped, and a missing value is 0.</summary>
+    ZeroToOne,
 }
 
 /// <summary>What a target column holds.</summary>
@@ -91,7 +94,7 @@ public sealed record SchemaField(string Name, FieldKind Kind, bool HasMissing)
     /// <summary>Numeric: the greatest scaled value; null for no limit.</summary>
     public double? Greatest { get; init; }
 
-    /// <summary>Numeric and quantiles: the median of the training rows, before scaling.</summary>
+    /// <summary>Numeric and quantiles: what a missing value is taken as, before scaling: the median of the training rows, and with <see cref="NumericScaling.ZeroToOne"/> their least number.</summary>
     public double Median { get; init; }
 
     /// <summary>The number of ids.</summary>
@@ -311,6 +314,11 @@ public sealed class ColumnSchema
             return field with { Scale = scale, Shift = -mean * scale };
         }
         double range = numbers[^1] - numbers[0];
+        if (options.Scaling == NumericScaling.ZeroToOne)
+        {
+            double unit = range > 0 ? 1 / range : 0;
+            return field with { HasMissing = false, Median = numbers[0], Scale = unit, Shift = -numbers[0] * unit, Least = 0, Greatest = 1 };
+        }
         double slope = range > 0 ? (1 - LeastMinMax) / range : 0;
         return field with { Scale = slope, Shift = range > 0 ? LeastMinMax - (numbers[0] * slope) : 1, Least = LeastMinMax, Greatest = 1 };
     }

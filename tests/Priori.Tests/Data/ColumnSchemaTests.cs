@@ -62,6 +62,14 @@ public sealed class ColumnSchemaTests : IDisposable
     }
 
     [Fact]
+    public void Zero_to_one_scaling_clamps_and_takes_missing_values_as_zero()
+    {
+        ColumnSchema schema = ColumnSchema.Learn(new Table([TableColumn.Texts("x", ["-2", "6", "", "0"])]), new ColumnSchemaOptions { Scaling = NumericScaling.ZeroToOne });
+        Assert.Equal(1, schema.TotalIds);
+        Assert.Equal([0, 1, 0, .25f, 1, 0], schema.Encode(new Table([TableColumn.Texts("x", ["-2", "6", "", "0", "9", "-9"])])).Values.data<float>().ToArray());
+    }
+
+    [Fact]
     public void Quantile_buckets_hold_equally_many_rows()
     {
         var table = new Table([TableColumn.Numbers("x", Enumerable.Range(0, 1000).Select(i => Math.Pow(i, 3)).ToArray()), TableColumn.Numbers("constant", new double[1000])]);
