@@ -3,6 +3,7 @@ using Priori.ClickThrough;
 using Priori.Data;
 using Priori.Reproduction;
 using Priori.Runtime;
+using Priori.Training;
 
 namespace Priori.Recipes.ClickThrough;
 
@@ -10,6 +11,8 @@ namespace Priori.Recipes.ClickThrough;
 internal sealed record TabularRows(Tensor Ids, Tensor Values, Tensor Target)
 {
     public long Count => Ids.size(0);
+
+    public TensorSource Source() => new(Ids, Values, Target);
 
     public TabularRows Select(Tensor rows) => new(Ids[rows], Values[rows], Target[rows]);
 }
@@ -29,10 +32,16 @@ internal sealed record TabularDataset(
 {
     public const string Frappe = "frappe", ClickLog = "click-log";
     private const double ValidationShare = 0.15, TestShare = 0.15;
-    private const int MostClasses = 20;
+    private const int MostClasses = 20, GeneratedRows = 60_000;
 
     // The order of the fields in the usual libFM files of Frappe (Xin et al.; He, Chua 2017).
     private static readonly string[] FrappeFields = ["user", "item", "daytime", "weekday", "isweekend", "homework", "cost", "weather", "country", "city"];
+
+    /// <summary>Whether it is the user's own.</summary>
+    public bool Own { get; init; }
+
+    /// <summary>Whether it is a second dataset of a run, so that its figures need names of their own.</summary>
+    public bool Report { get; init; }
 
     public TabularRows Train => Rows.Train;
 
@@ -65,9 +74,9 @@ internal sealed record TabularDataset(
     }
 
     /// <summary>The user's own table (CSV, TSV, Parquet) or libFM file, split 70 : 15 : 15. Columns are learned on the training rows only.</summary>
-    public static TabularDataset Read(UserData data, ColumnSchemaOptions columns, int maximumRows)
+    public static TabularDataset Read(string method, UserData data, ColumnSchemaOptions columns, int maximumRows)
     {
-        if (Directory.Exists(data.Path)) throw new BadInputException($"{data.Path} is a folder; arm-net needs a table (CSV, TSV, Parquet) or a libFM file.");
+        if (Directory.Exists(data.Path)) throw new BadInputException($"{data.Path} is a folder; {method} needs a table (CSV, TSV, Parquet) or a libFM file.");
         if (!File.Exists(data.Path)) throw new BadInputException($"{data.Path} does not exist.");
         string name = Path.GetFileName(data.Path);
         if (IsLibFm(data.Path))
@@ -76,7 +85,7 @@ internal sealed record TabularDataset(
             var (task, target) = LabelTask(rows.Labels, name);
             var (rest, test) = Split(First(new TabularRows(rows.Ids, rows.Values, target), maximumRows), TestShare);
             var (train, valid) = Split(rest, ValidationShare / (1 - TestShare));
-            return new TabularDataset(name, Sizes(name, train, valid, test), [.. Enumerable.Range(1, (int)rows.Ids.size(1)).Select(i => $"field{i}")], rows.FeatureCount, task, null, null, (train, valid, test));
+            return new TabularDataset(name, Sizes(name, train, valid, test), [.. Enumerable.Range(1, (int)rows.Ids.size(1)).Select(i => $"field{i}")], rows.FeatureCount, task, null, null, (train, valid, test)) { Own = true };
         }
 
         Table table = Table.Read(data.Path);
@@ -86,11 +95,22 @@ internal sealed record TabularDataset(
         Tensor order = randperm(table.RowCount, ScalarType.Int64, generator: new Generator(0)).narrow(0, 0, count);
         long held = Math.Max(3, (long)(count * TestShare)), watched = Math.Max(3, (long)(count * ValidationShare));
         Tensor fit = order.narrow(0, held + watched, count - held - watched);
-        ColumnSchema schema = ColumnSchema.Learn(table, columns with { Target = data.Target }, fit);
+        string[] empty = [.. table.Columns.Where(name => name != data.Target && !columns.Ignore.Contains(name) && HasNoValue(table[name], fit))];
+        ColumnSchema schema = ColumnSchema.Learn(table, columns with { Target = data.Target, Ignore = [.. columns.Ignore, .. empty] }, fit);
         EncodedTable encoded = schema.Encode(table);
         var all = new TabularRows(encoded.Ids, encoded.Values, encoded.Target!);
         var parts = (Train: all.Select(fit), Valid: all.Select(order.narrow(0, held, watched)), Test: all.Select(order.narrow(0, 0, held)));
-        return new TabularDataset(name, Sizes(name, parts.Train, parts.Valid, parts.Test) + $", target {data.Target}", [.. schema.Fields.Select(f => f.Name)], schema.TotalIds, TabularTask.Of(schema.Target!), schema, null, parts);
+        return new TabularDataset(name, Sizes(name, parts.Train, parts.Valid, parts.Test) + $", target {data.Target}"
+            + (empty.Length == 0 ? "" : $"; left out because no training row has a value: {string.Join(", ", empty)}"), [.. schema.Fields.Select(f => f.Name)], schema.TotalIds, TabularTask.Of(schema.Target!), schema, null, parts) { Own = true };
+    }
+
+    /// <summary>Default data of a recipe: Frappe, the generated click log, or (auto) Frappe where it is present.</summary>
+    public static TabularDataset Default(string dataset, int rows, DataFolder folder)
+    {
+        string? frappe = dataset == ClickLog ? null : folder.Find(Frappe);
+        if (frappe is not null) return ReadFrappe(frappe, rows);
+        if (dataset == Frappe) throw new BadInputException("Frappe is not in the data folder: fetch it with priori data get frappe, or use --set dataset=click-log.");
+        return Generated(rows > 0 ? rows : GeneratedRows);
     }
 
     public static bool IsLibFm(string path) => Path.GetExtension(path).ToUpperInvariant() is ".LIBFM" or ".LIBSVM" or ".SVM";
@@ -127,6 +147,8 @@ internal sealed record TabularDataset(
             return (new TabularTask(TargetKind.Classes, distinct.Length), bucketize(labels, tensor(distinct)));
         return (new TabularTask(TargetKind.Regression, 2, labels.mean().ToDouble(), Math.Max(labels.std().ToDouble(), 1e-12)), labels);
     }
+
+    private static bool HasNoValue(TableColumn column, Tensor rows) => rows.data<long>().All(row => column.IsMissing((int)row));
 
     private static string Sizes(string name, TabularRows train, TabularRows valid, TabularRows test) => $"{name}: {train.Count} training, {valid.Count} validation and {test.Count} test rows";
 

@@ -246,7 +246,7 @@ public sealed class SparseTransportRecipe : Recipe<SparseTransportOptions>
             double[] share = shares.select(1, q).contiguous().data<double>().ToArray();
             string partners = string.Join(' ', share.Index().Where(s => s.Item > 0).OrderByDescending(s => s.Item).Select(s => string.Create(s_culture, $"{Partner(s.Index)}:{s.Item:G6}")));
             string coordinates = mapped is null ? "" : string.Concat(mapped[q].data<double>().ToArray().Select(v => string.Create(s_culture, $"{v:R},")));
-            text.Append(s_culture, $"{q},{coordinates}{Quoted(partners)}\n");
+            text.Append(s_culture, $"{q},{coordinates}{Csv.Cell(partners)}\n");
         }
         AtomicFile.WriteText(context.OutPath, text.ToString());
         context.Report($"{shares.shape[1]} new {(hasPoints ? "points mapped to the barycentres of their partners" : "targets matched")}: {context.OutPath}");
@@ -392,7 +392,7 @@ public sealed class SparseTransportRecipe : Recipe<SparseTransportOptions>
         Tensor where = plan.nonzero();
         long[] index = where.reshape(-1).data<long>().ToArray();
         double[] mass = plan.masked_select(plan.ne(0)).data<double>().ToArray();
-        string Name(IReadOnlyList<string>? names, long i) => names is null ? i.ToString(s_culture) : Quoted(names[(int)i]);
+        string Name(IReadOnlyList<string>? names, long i) => names is null ? i.ToString(s_culture) : Csv.Cell(names[(int)i]);
         AtomicFile.WriteText(path, "row,column,mass\n" + string.Concat(mass.Select((value, e) => string.Create(s_culture, $"{Name(rows, index[2 * e])},{Name(columns, index[2 * e + 1])},{value:R}\n"))));
     }
 
@@ -558,7 +558,7 @@ public sealed class SparseTransportRecipe : Recipe<SparseTransportOptions>
                 int[] experts = [.. Enumerable.Range(0, load.Length).Where(e => assigned[i * load.Length + e]).OrderByDescending(e => gates[i * load.Length + e])];
                 foreach (int e in experts) load[e]++;
                 string name = description.Schema?.Target!.Classes[(int)classes[i]] ?? classes[i].ToString(s_culture);
-                text.Append(s_culture, $"{start + i},{Quoted(name)},{string.Join(' ', experts)},{string.Join(' ', experts.Select(e => gates[i * load.Length + e].ToString("F4", s_culture)))}\n");
+                text.Append(s_culture, $"{start + i},{Csv.Cell(name)},{string.Join(' ', experts)},{string.Join(' ', experts.Select(e => gates[i * load.Length + e].ToString("F4", s_culture)))}\n");
             }
         }
         AtomicFile.WriteText(context.OutPath, text.ToString());
@@ -580,6 +580,4 @@ public sealed class SparseTransportRecipe : Recipe<SparseTransportOptions>
     }
 
     private static string Format(double value, string format) => value.ToString(format, s_culture);
-
-    private static string Quoted(string text) => text.AsSpan().IndexOfAny(",\"\n") < 0 ? text : $"\"{text.Replace("\"", "\"\"", StringComparison.Ordinal)}\"";
 }

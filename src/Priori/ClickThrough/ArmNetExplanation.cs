@@ -24,7 +24,56 @@ public sealed record CrossFeature(IReadOnlyList<int> Fields, double Frequency, d
 /// <param name="JointPower">Mean |w_j| |w_k| of fields j and k over rows and neurons, [fields, fields]: which fields are used together, also when no gate is closed.</param>
 /// <param name="ZeroFraction">Measured share of gates that are exactly zero; 0 means that every neuron uses all fields, whatever alpha is.</param>
 /// <param name="Rows">Rows it was measured over.</param>
-public sealed record ArmNetExplanation(IReadOnlyList<FieldImportance> Fields, IReadOnlyList<CrossFeature> CrossFeatures, double[,] JointPower, double ZeroFraction, long Rows);
+public sealed record ArmNetExplanation(IReadOnlyList<FieldImportance> Fields, IReadOnlyList<CrossFeature> CrossFeatures, double[,] JointPower, double ZeroFraction, long Rows)
+{
+    private const long Block = 4096;
+
+    /// <summary>Measures it over a set of rows. Rows are read in blocks; memory does not grow with them.</summary>
+    /// <param name="model">A model whose backbone is an <see cref="ArmNet"/>.</param>
+    /// <param name="ids">Ids, int64 [rows, fields].</param>
+    /// <param name="values">Values [rows, fields].</param>
+    /// <exception cref="ArgumentException">The model is none of an ARM-Net, there are no rows, or the rows do not fit the model.</exception>
+    public static ArmNetExplanation Of(ClickModel model, Tensor ids, Tensor values)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(ids);
+        ArgumentNullException.ThrowIfNull(values);
+        var tally = new InteractionTally((int)model.Backbone.Options.Fields);
+        Device device = model.parameters().First().device;
+        for (long start = 0; start < ids.size(0); start += Block)
+        {
+            using DisposeScope scope = NewDisposeScope();
+            long count = Math.Min(Block, ids.size(0) - start);
+            var (gates, powers) = Attend(model, ids.narrow(0, start, count).to(device), values.narrow(0, start, count).to(device));
+            tally.Add(gates, powers);
+        }
+        return tally.Explanation();
+    }
+
+    /// <summary>Share of each field in a row's absolute powers: the local explanations of many rows at once.</summary>
+    /// <param name="model">A model whose backbone is an <see cref="ArmNet"/>.</param>
+    /// <param name="ids">Ids, int64 [rows, fields].</param>
+    /// <param name="values">Values [rows, fields].</param>
+    /// <returns>Shares [rows, fields] that sum to 1 over the fields, on the model's device.</returns>
+    /// <exception cref="ArgumentException">As <see cref="Of"/>.</exception>
+    public static Tensor LocalImportance(ClickModel model, Tensor ids, Tensor values)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(ids);
+        ArgumentNullException.ThrowIfNull(values);
+        using DisposeScope scope = NewDisposeScope();
+        Device device = model.parameters().First().device;
+        Tensor use = Attend(model, ids.to(device), values.to(device)).Powers.abs().sum(1);
+        return (use / use.sum(-1, keepdim: true).clamp_min(1e-12)).MoveToOuterDisposeScope();
+    }
+
+    private static (Tensor Gates, Tensor Powers) Attend(ClickModel model, Tensor ids, Tensor values)
+    {
+        if (model.Backbone is not ArmNet network) throw new ArgumentException($"Only an ARM-Net explains itself by its powers; the model is a {model.Backbone.GetType().Name}.", nameof(model));
+        using var ungraphed = no_grad();
+        return network.Attend(model.Embedding.forward(ids, values));
+    }
+}
 
 /// <summary>Adds up gates and powers over blocks of rows.</summary>
 internal sealed class InteractionTally(int fields)

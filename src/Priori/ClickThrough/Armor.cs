@@ -54,11 +54,10 @@ public sealed record ArmorOptions
     /// <summary>Told how far training is.</summary>
     public IProgress<TrainingProgress>? Progress { get; init; }
 
-    /// <summary>The network for given fields and task.</summary>
-    internal ArmNetOptions Network(long fields, long ids, TabularTask task) => new()
+    /// <summary>The model of given fields and task.</summary>
+    internal ClickModel Model(long fields, long ids, TabularTask task) => ClickModel.Create(BackboneKind.ArmNet, new BackboneOptions
     {
         Fields = fields,
-        Ids = ids,
         EmbeddingDim = EmbeddingDim,
         Heads = Heads,
         Neurons = Neurons,
@@ -67,8 +66,7 @@ public sealed record ArmorOptions
         Dropout = Dropout,
         Ensemble = Ensemble,
         Outputs = task.Outputs,
-        ClampValues = Columns.Scaling == NumericScaling.MinMax,
-    };
+    }, ids, clampValues: Columns.Scaling == NumericScaling.MinMax);
 }
 
 /// <summary>ARMOR (Cai et al., SIGMOD 2021): from a table and a target to a predictor that says which columns and which cross features it used.</summary>
@@ -97,7 +95,7 @@ public static class Armor
         TabularTask task = TabularTask.Of(schema.Target!);
 
         manual_seed(options.Seed);
-        var net = new ArmNet(options.Network(schema.Fields.Count, schema.TotalIds, task));
+        ClickModel net = options.Model(schema.Fields.Count, schema.TotalIds, task);
         net.to(options.Device);
         var learner = new TabularLearner(net, task, options.LearningRate);
         var trainer = new Trainer(new TrainerOptions
@@ -120,7 +118,7 @@ public static class Armor
 /// <summary>A trained ARMOR model of a table.</summary>
 public sealed class ArmorModel : IDisposable
 {
-    internal ArmorModel(ColumnSchema schema, TabularTask task, ArmNet network, TrainingHistory history) => (Schema, Task, Network, History) = (schema, task, network, history);
+    internal ArmorModel(ColumnSchema schema, TabularTask task, ClickModel model, TrainingHistory history) => (Schema, Task, Model, History) = (schema, task, model, history);
 
     /// <summary>How columns become fields; field i of an explanation is <c>Schema.Fields[i]</c>.</summary>
     public ColumnSchema Schema { get; }
@@ -128,8 +126,8 @@ public sealed class ArmorModel : IDisposable
     /// <summary>What the logits mean.</summary>
     public TabularTask Task { get; }
 
-    /// <summary>The network.</summary>
-    public ArmNet Network { get; }
+    /// <summary>The model; its backbone is an <see cref="ArmNet"/>.</summary>
+    public ClickModel Model { get; }
 
     /// <summary>Loss and validation figures of each epoch.</summary>
     public TrainingHistory History { get; }
@@ -141,7 +139,7 @@ public sealed class ArmorModel : IDisposable
     {
         using DisposeScope scope = NewDisposeScope();
         EncodedTable data = Schema.Encode(table);
-        return Task.Predict(TabularLearner.Logits(Network, data.Ids, data.Values).cpu()).MoveToOuterDisposeScope();
+        return Task.Predict(TabularLearner.Logits(Model, data.Ids, data.Values).cpu()).MoveToOuterDisposeScope();
     }
 
     /// <summary>What the model uses over all rows of a table.</summary>
@@ -150,7 +148,7 @@ public sealed class ArmorModel : IDisposable
     {
         using DisposeScope scope = NewDisposeScope();
         EncodedTable data = Schema.Encode(table);
-        return Network.Explain(data.Ids, data.Values);
+        return ArmNetExplanation.Of(Model, data.Ids, data.Values);
     }
 
     /// <summary>What the model uses for one row of a table.</summary>
@@ -164,9 +162,9 @@ public sealed class ArmorModel : IDisposable
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(row, table.RowCount);
         using DisposeScope scope = NewDisposeScope();
         EncodedTable data = Schema.Encode(table);
-        return Network.Explain(data.Ids.narrow(0, row, 1), data.Values.narrow(0, row, 1));
+        return ArmNetExplanation.Of(Model, data.Ids.narrow(0, row, 1), data.Values.narrow(0, row, 1));
     }
 
-    /// <summary>Frees the network.</summary>
-    public void Dispose() => Network.Dispose();
+    /// <summary>Frees the model.</summary>
+    public void Dispose() => Model.Dispose();
 }

@@ -16,12 +16,16 @@ public sealed class TabularLearner : Learner
     /// <param name="model">Maps ids int64 [batch, fields] and values [batch, fields] to logits [batch, outputs].</param>
     /// <param name="task">What the logits mean.</param>
     /// <param name="learningRate">Adam's learning rate, above 0.</param>
-    public TabularLearner(Module<Tensor, Tensor, Tensor> model, TabularTask task, double learningRate = 1e-3)
+    /// <param name="weightDecay">L2 penalty on all parameters (added to the gradient), at least 0.</param>
+    public TabularLearner(Module<Tensor, Tensor, Tensor> model, TabularTask task, double learningRate = 1e-3, double weightDecay = 0)
     {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(task);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(learningRate);
+        ArgumentOutOfRangeException.ThrowIfNegative(weightDecay);
         (this.model, this.task) = (model, task);
         Modules = new Dictionary<string, Module> { ["model"] = model };
-        Optimizers = new Dictionary<string, Optimization> { ["loss"] = new(optim.Adam(model.parameters(), learningRate), clipValue: LargestGradient) };
+        Optimizers = new Dictionary<string, Optimization> { ["loss"] = new(optim.Adam(model.parameters(), learningRate, weight_decay: weightDecay), clipValue: LargestGradient) };
     }
 
     /// <inheritdoc/>
@@ -48,15 +52,21 @@ public sealed class TabularLearner : Learner
     public static Tensor Logits(Module<Tensor, Tensor, Tensor> model, Tensor ids, Tensor values, int block = 4096)
     {
         ArgumentNullException.ThrowIfNull(model);
+        model.eval();
+        return Forward(model, ids, values, model.parameters().First().device, block);
+    }
+
+    /// <summary>The same without touching the model's mode, for several threads at once.</summary>
+    internal static Tensor Forward(Module<Tensor, Tensor, Tensor> model, Tensor ids, Tensor values, Device device, int block = 4096)
+    {
         ArgumentNullException.ThrowIfNull(ids);
         ArgumentNullException.ThrowIfNull(values);
         ArgumentOutOfRangeException.ThrowIfLessThan(block, 1);
         using var ungraphed = no_grad();
         using DisposeScope scope = NewDisposeScope();
-        model.eval();
-        Device device = model.parameters().First().device;
+        if (ids.size(0) <= block) return model.forward(ids.to(device), values.to(device)).MoveToOuterDisposeScope();
         var parts = new List<Tensor>();
-        for (long start = 0; start == 0 || start < ids.size(0); start += block)
+        for (long start = 0; start < ids.size(0); start += block)
         {
             long count = Math.Min(block, ids.size(0) - start);
             parts.Add(model.forward(ids.narrow(0, start, count).to(device), values.narrow(0, start, count).to(device)));

@@ -3,23 +3,25 @@ namespace Priori.Nn;
 /// <summary>
 /// The input layer of models of categorical and numeric columns: each field of a row is an (id, value) pair, embedded as
 /// e_j = value_j * E[id_j]. A category has its own id and value 1; a numeric column has one id and its scaled number as value.
-/// The table is initialised Xavier uniform.
+/// The table is initialised Xavier uniform. Some models (AFN, ARM-Net) want a field never to vanish or grow: they clamp values to [1e-3, 1].
 /// </summary>
 public sealed class FieldEmbedding : Module<Tensor, Tensor, Tensor>
 {
+    private const double SmallestValue = 1e-3;
     private readonly TorchSharp.Modules.Embedding table;
 
     /// <summary>Creates the layer.</summary>
     /// <param name="fields">Fields m of a row.</param>
     /// <param name="ids">Number of ids over all fields together; ids are 0 .. ids - 1.</param>
     /// <param name="dim">Width n_e of an embedding.</param>
-    /// <exception cref="ArgumentOutOfRangeException">An argument is less than 1.</exception>
-    public FieldEmbedding(long fields, long ids, long dim) : base(nameof(FieldEmbedding))
+    /// <param name="clampValues">Whether values are used clamped to [1e-3, 1], as for categories and min-max scaled numbers; not for standardised numbers.</param>
+    /// <exception cref="ArgumentOutOfRangeException">A size is less than 1.</exception>
+    public FieldEmbedding(long fields, long ids, long dim, bool clampValues = false) : base(nameof(FieldEmbedding))
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(fields, 1);
         ArgumentOutOfRangeException.ThrowIfLessThan(ids, 1);
         ArgumentOutOfRangeException.ThrowIfLessThan(dim, 1);
-        (Fields, Ids, Dim) = (fields, ids, dim);
+        (Fields, Ids, Dim, ClampsValues) = (fields, ids, dim, clampValues);
         table = nn.Embedding(ids, dim);
         init.xavier_uniform_(table.weight!);
         RegisterComponents();
@@ -34,6 +36,9 @@ public sealed class FieldEmbedding : Module<Tensor, Tensor, Tensor>
     /// <summary>Width of an embedding.</summary>
     public long Dim { get; }
 
+    /// <summary>Whether values are used clamped to [1e-3, 1].</summary>
+    public bool ClampsValues { get; }
+
     /// <summary>The table E, [ids, dim].</summary>
     public TorchSharp.Modules.Parameter Weight => table.weight!;
 
@@ -45,7 +50,7 @@ public sealed class FieldEmbedding : Module<Tensor, Tensor, Tensor>
     public override Tensor forward(Tensor input1, Tensor input2)
     {
         Check(input1, input2);
-        return table.forward(input1).mul(input2.unsqueeze(-1));
+        return table.forward(input1).mul((ClampsValues ? input2.clamp(SmallestValue, 1) : input2).unsqueeze(-1));
     }
 
     private void Check(Tensor ids, Tensor values)

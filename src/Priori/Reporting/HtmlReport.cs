@@ -87,8 +87,8 @@ public static partial class HtmlReport
             html.Append(CultureInfo.InvariantCulture, $"<div class=\"claim {state}\"><p><span class=\"verdict\">{mark}</span> · {Text(claim.Text)}</p>");
             if (claim.Verdict != Verdict.NotMeasured)
             {
-                html.Append(CultureInfo.InvariantCulture, $"<p>Measured <b>{Number(claim.Measured)}</b>, claimed {(claim.Comparison == Comparison.AtLeast ? "at least" : "at most")} <b>{Number(claim.Threshold)}</b>");
-                if (claim.PerSeed.Count > 0) html.Append(CultureInfo.InvariantCulture, $" <span class=\"muted\">(by seed: {string.Join(", ", claim.PerSeed.Select(Number))})</span>");
+                html.Append(CultureInfo.InvariantCulture, $"<p>Measured <b>{Numbers.Number(claim.Measured)}</b>, claimed {(claim.Comparison == Comparison.AtLeast ? "at least" : "at most")} <b>{Numbers.Number(claim.Threshold)}</b>");
+                if (claim.PerSeed.Count > 0) html.Append(CultureInfo.InvariantCulture, $" <span class=\"muted\">(by seed: {string.Join(", ", claim.PerSeed.Select(Numbers.Number))})</span>");
                 html.Append("</p>");
             }
             html.Append("</div>\n");
@@ -102,8 +102,8 @@ public static partial class HtmlReport
         List<IReadOnlyList<string>> means = [], seeds = [];
         foreach (IGrouping<string, ArmResult> arm in result.Arms.GroupBy(a => a.Arm))
         {
-            means.Add([arm.Key, .. metrics.Select(m => MeanAndDeviation([.. arm.Where(a => a.Metrics.ContainsKey(m)).Select(a => a.Metrics[m])])), Duration(arm.Average(a => a.Seconds))]);
-            seeds.AddRange(arm.Select(a => (IReadOnlyList<string>)[a.Arm, $"{a.Seed}", .. metrics.Select(m => a.Metrics.TryGetValue(m, out double v) ? Number(v) : ""), Duration(a.Seconds)]));
+            means.Add([arm.Key, .. metrics.Select(m => Numbers.MeanAndDeviation([.. arm.Where(a => a.Metrics.ContainsKey(m)).Select(a => a.Metrics[m])])), Duration(arm.Average(a => a.Seconds))]);
+            seeds.AddRange(arm.Select(a => (IReadOnlyList<string>)[a.Arm, $"{a.Seed}", .. metrics.Select(m => a.Metrics.TryGetValue(m, out double v) ? Numbers.Number(v) : ""), Duration(a.Seconds)]));
         }
         bool several = result.Arms.GroupBy(a => a.Arm).Any(g => g.Count() > 1);
         html.Append("<h2>Arms</h2>\n");
@@ -173,21 +173,6 @@ public static partial class HtmlReport
             html.Append("<tr>").AppendJoin("", row.Select((cell, c) => $"<td{(c < kinds.Length ? kinds[c] : "")}>{Text(cell)}</td>")).Append("</tr>\n");
         html.Append("</tbody></table></div>\n");
     }
-
-    /// <summary>Mean and sample standard deviation, to two digits of the deviation.</summary>
-    internal static string MeanAndDeviation(double[] values)
-    {
-        if (values.Length == 0) return "";
-        double mean = values.Average();
-        if (values.Length == 1) return Number(mean);
-        double deviation = Math.Sqrt(values.Sum(v => (v - mean) * (v - mean)) / (values.Length - 1));
-        if (!(deviation > 0) || double.IsInfinity(deviation)) return $"{Number(mean)} ± {Number(deviation)}";
-        int digits = 1 - (int)Math.Floor(Math.Log10(deviation));
-        if (digits is < 0 or > 6) return $"{Number(mean)} ± {deviation.ToString("G2", CultureInfo.InvariantCulture)}";
-        return $"{mean.ToString($"F{digits}", CultureInfo.InvariantCulture)} ± {deviation.ToString($"F{digits}", CultureInfo.InvariantCulture)}";
-    }
-
-    private static string Number(double value) => double.IsNaN(value) ? "not a number" : RunResult.Number(value);
 
     private static string Duration(double seconds) => seconds switch
     {

@@ -275,11 +275,12 @@ public sealed class RunContext
     public void SaveModel(string name, IReadOnlyDictionary<string, Tensor> tensors, object description)
     {
         ArgumentNullException.ThrowIfNull(tensors);
+        ArgumentNullException.ThrowIfNull(description);
         string file = FileName(name) + ".safetensors";
         Safetensors.Write(Path.Combine(Folder, "model", file), tensors);
         string index = Path.Combine(Folder, "model", "model.json");
         var models = File.Exists(index) ? JsonSerializer.Deserialize<Dictionary<string, SavedModel>>(File.ReadAllText(index), RunResult.Json)! : [];
-        models[name] = new SavedModel(file, JsonSerializer.SerializeToElement(description, RunResult.Json));
+        models[name] = new SavedModel(file, JsonSerializer.SerializeToElement(description, DeclaredType(description.GetType()), RunResult.Json));
         AtomicFile.WriteText(index, JsonSerializer.Serialize(models, RunResult.Json));
     }
 
@@ -312,6 +313,14 @@ public sealed class RunContext
             Seconds = seconds,
             PeakMemoryBytes = RunResult.PeakMemory(),
         };
+    }
+
+    /// <summary>The type to serialise a record as, so that a polymorphic one says of which kind it is.</summary>
+    private static Type DeclaredType(Type type)
+    {
+        for (Type? t = type.BaseType; t is not null; t = t.BaseType)
+            if (t.IsDefined(typeof(JsonPolymorphicAttribute), inherit: false)) return t;
+        return type;
     }
 
     private static string FileName(string name)

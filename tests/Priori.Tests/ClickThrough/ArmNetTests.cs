@@ -1,4 +1,5 @@
 using Priori.ClickThrough;
+using Priori.Nn;
 
 namespace Priori.Tests.ClickThrough;
 
@@ -9,17 +10,15 @@ public class ArmNetTests
 
     private static ArmNet Worked(double alpha, double queryScale = 1)
     {
-        var model = new ArmNet(new ArmNetOptions { Fields = 3, Ids = 3, EmbeddingDim = 2, Heads = 1, Neurons = 1, Alpha = alpha, MlpHidden = [4] });
+        var model = new ArmNet(new BackboneOptions { Fields = 3, EmbeddingDim = 2, Heads = 1, Neurons = 1, Alpha = alpha, MlpHidden = [4] });
         model.to(ScalarType.Float64);
         Set(model, "query", tensor(new double[] { 1, -1 }).view(1, 1, 2) * queryScale);
         Set(model, "headKeys", eye(2, dtype: ScalarType.Float64).unsqueeze(0));
         Set(model, "values", tensor(new double[] { .5, -1, 2 }).view(1, 1, 3));
-        Set(model, "embedding.table.weight", tensor(Embeddings));
         return model;
     }
 
-    private static readonly Tensor RowIds = tensor(new long[] { 0, 1, 2 }).unsqueeze(0);
-    private static readonly Tensor RowValues = ones(1, 3, ScalarType.Float64);
+    private static readonly Tensor Row = tensor(Embeddings).unsqueeze(0);
 
     [Fact]
     public void An_exponential_neuron_is_the_product_of_powers()
@@ -46,7 +45,7 @@ public class ArmNetTests
     public void Gates_and_neuron_match_the_worked_example(double alpha, double scale, double[] gate, double[]? neuron)
     {
         using ArmNet model = Worked(alpha, scale);
-        var (gates, powers) = model.Attend(RowIds, RowValues);
+        var (gates, powers) = model.Attend(Row);
         Near(gate, gates.reshape(-1).data<double>().ToArray());
         if (neuron is not null) Near(neuron, model.Neurons(tensor(Embeddings).unsqueeze(0), powers).reshape(-1).data<double>().ToArray());
     }
@@ -54,7 +53,7 @@ public class ArmNetTests
     [Fact]
     public void A_shared_key_is_a_linear_map_of_the_embedding()
     {
-        var options = new ArmNetOptions { Fields = 3, Ids = 3, EmbeddingDim = 2, Heads = 1, Neurons = 1, KeyDim = 3, SharedKey = true };
+        var options = new BackboneOptions { Fields = 3, EmbeddingDim = 2, Heads = 1, Neurons = 1, KeyDim = 3, SharedKey = true };
         using var model = new ArmNet(options);
         model.to(ScalarType.Float64);
         Tensor map = randn([3, 2], ScalarType.Float64, generator: new Generator(0)), query = randn([1, 3], ScalarType.Float64, generator: new Generator(1));
@@ -69,12 +68,12 @@ public class ArmNetTests
     {
         using ArmNet model = Small();
         Set(model, "values", zeros(2, 3, 4));
-        var (ids, values) = Rows(16);
-        Assert.True((model.Neurons(ones(16, 4, 5), model.Attend(ids, values).Powers) == 1).all().item<bool>());
+        Tensor e = Rows(16);
+        Assert.True((model.Neurons(ones(16, 4, 5), model.Attend(e).Powers) == 1).all().item<bool>());
         foreach (bool training in new[] { true, false })
         {
             model.train(training);
-            Tensor logits = model.forward(ids, values);
+            Tensor logits = model.forward(e);
             Assert.True((logits - logits[0]).abs().max().item<float>() < 1e-5f);
         }
     }
@@ -84,45 +83,26 @@ public class ArmNetTests
     {
         // A component shared by all embeddings adds q^T W^T c to every field's logit.
         using ArmNet model = Worked(1.7);
-        Tensor before = model.Attend(RowIds, RowValues).Gates;
-        Set(model, "embedding.table.weight", tensor(Embeddings) + tensor(new double[] { .7, -.2 }));
-        Assert.True((model.Attend(RowIds, RowValues).Gates - before).abs().max().item<double>() < 1e-9);
+        Tensor before = model.Attend(Row).Gates;
+        Assert.True((model.Attend(Row + tensor(new double[] { .7, -.2 })).Gates - before).abs().max().item<double>() < 1e-9);
     }
 
     [Fact]
-    public void The_ensemble_starts_as_the_mean_of_both_models_and_has_two_tables()
+    public void The_ensemble_starts_as_the_mean_of_both_models_with_embeddings_of_their_own()
     {
         foreach (long outputs in new long[] { 1, 3 })
         {
-            ArmNetOptions options = SmallOptions with { Outputs = outputs, Ensemble = true };
+            BackboneOptions options = SmallOptions with { Outputs = outputs, Ensemble = true };
             using var both = new ArmNet(options);
             using var arm = new ArmNet(options with { Ensemble = false });
-            using var deep = new Dnn(options.Fields, options.Ids, options.EmbeddingDim, options.MlpHidden, 0, outputs);
+            using var deep = new Dnn(options);
+            Assert.Equal(2 * arm.InputDim, both.InputDim);
             Copy(both, arm, "");
             Copy(both, deep, "ensemble.deep.");
             foreach (Module module in new Module[] { both, arm, deep }) module.eval();
-            var (ids, values) = Rows(8);
-            Tensor expected = (arm.forward(ids, values) + deep.forward(ids, values.clamp(ArmNet.SmallestValue, 1))) / 2;
-            Assert.True((both.forward(ids, values) - expected).abs().max().item<float>() < 1e-6f);
-            string[] tables = [.. both.named_parameters().Where(p => p.parameter.shape is [20, 5]).Select(p => p.name)];
-            Assert.Equal(["embedding.table.weight", "ensemble.deep.embedding.table.weight"], tables);
-        }
-    }
-
-    [Fact]
-    public void The_caller_s_values_stay_as_they_are_and_are_used_clamped()
-    {
-        var (ids, values) = Rows(8);
-        values[0, 0] = 5;
-        values[1, 1] = -3;
-        Tensor copy = values.clone();
-        foreach (Module<Tensor, Tensor, Tensor> model in new Module<Tensor, Tensor, Tensor>[] { Small(), new Afn(4, 20, 5, 6), new LogisticRegression(4, 20), new FactorizationMachine(4, 20, 5), new Dnn(4, 20, 5) })
-        {
-            model.eval();
-            Tensor logits = model.forward(ids, values);
-            Assert.True((values == copy).all().item<bool>());
-            if (model is ArmNet or Afn) Assert.True((logits == model.forward(ids, values.clamp(1e-3, 1))).all().item<bool>());
-            model.Dispose();
+            Tensor first = Rows(8), second = Rows(8, seed: 12);
+            Tensor expected = (arm.forward(first) + deep.forward(second)) / 2;
+            Assert.True((both.forward(cat([first, second], 2)) - expected).abs().max().item<float>() < 1e-6f);
         }
     }
 
@@ -131,8 +111,7 @@ public class ArmNetTests
     {
         using ArmNet model = Small(alpha: 2);
         Set(model, "query", randn([2, 3, 5], generator: new Generator(5)) * 20);
-        var (ids, values) = Rows(8);
-        var (gates, powers) = model.Attend(ids, values);
+        var (gates, powers) = model.Attend(Rows(8));
         Assert.True((powers[0] - powers[1]).abs().max().item<float>() > 1e-3f);
         Assert.True((gates == 0).sum().item<long>() > 0);
         Assert.Equal([8, 6, 4], powers.shape);
@@ -149,12 +128,10 @@ public class ArmNetTests
     public void Large_exponents_are_clamped_and_counted()
     {
         using ArmNet model = Small();
-        var (ids, values) = Rows(8);
-        model.forward(ids, values);
+        model.forward(Rows(8));
         Assert.Equal(0, model.ClampedExponents);
         Set(model, "values", full([2, 3, 4], 1e4f));
-        Set(model, "embedding.table.weight", ones(20, 5));
-        Tensor logits = model.forward(ids, values);
+        Tensor logits = model.forward(ones(8, 4, 5));
         Assert.True(logits.isfinite().all().item<bool>());
         Assert.Equal(8 * 6 * 5, model.ClampedExponents);
     }
@@ -162,8 +139,13 @@ public class ArmNetTests
     [Fact]
     public void The_explanation_of_the_worked_example_is_its_gate()
     {
-        using ArmNet model = Worked(2);
-        ArmNetExplanation explanation = model.Explain(RowIds, RowValues);
+        using ArmNet network = Worked(2);
+        using var table = new FieldEmbedding(3, 3, 2);
+        table.to(ScalarType.Float64);
+        Set(table, "table.weight", tensor(Embeddings));
+        using var model = new ClickModel(table, network);
+        Tensor ids = tensor(new long[] { 0, 1, 2 }).unsqueeze(0), values = ones(1, 3, ScalarType.Float64);
+        ArmNetExplanation explanation = ArmNetExplanation.Of(model, ids, values);
         double sum = .641421 * .5 + .358579;
         Near([.641421 * .5 / sum, .358579 / sum, 0], [.. explanation.Fields.Select(f => f.Importance)]);
         CrossFeature cross = Assert.Single(explanation.CrossFeatures);
@@ -180,12 +162,14 @@ public class ArmNetTests
     {
         const int fields = 70, neurons = 2;
         manual_seed(3);
-        using var model = new ArmNet(new ArmNetOptions { Fields = fields, Ids = 90, EmbeddingDim = 4, Heads = 1, Neurons = neurons, Alpha = 2 });
-        Set(model, "query", randn([1, neurons, 4], generator: new Generator(1)) * 30);
+        using var model = ClickModel.Create(BackboneKind.ArmNet, new BackboneOptions { Fields = fields, EmbeddingDim = 4, Heads = 1, Neurons = neurons, Alpha = 2 }, ids: 90);
+        Set(model, "backbone.query", randn([1, neurons, 4], generator: new Generator(1)) * 30);
         Tensor ids = randint(90, [5000, fields], ScalarType.Int64), values = ones(5000, fields);
-        ArmNetExplanation explanation = model.Explain(ids, values);
+        ArmNetExplanation explanation = ArmNetExplanation.Of(model, ids, values);
 
-        var (gates, powers) = model.Attend(ids, values);
+        var (gates, powers) = ((ArmNet)model.Backbone).Attend(model.Embedding.forward(ids, values));
+        Tensor local = ArmNetExplanation.LocalImportance(model, ids.narrow(0, 0, 3), values.narrow(0, 0, 3));
+        Assert.True(local.allclose(powers.narrow(0, 0, 3).abs().sum(1) / powers.narrow(0, 0, 3).abs().sum([1, 2]).unsqueeze(1)));
         double[] mean = powers.abs().mean([0, 1]).data<float>().ToArray().Select(x => (double)x).ToArray();
         Near([.. mean.Select(x => x / mean.Sum())], [.. explanation.Fields.Select(f => f.Importance)], 1e-5);
         var counts = new Dictionary<string, int>();
@@ -201,38 +185,10 @@ public class ArmNetTests
     }
 
     [Fact]
-    public void Afn_keeps_its_table_positive_and_logistic_regression_and_fm_match_their_formulas()
-    {
-        var (ids, values) = Rows(6);
-        using var afn = new Afn(4, 20, 5, 6);
-        afn.forward(ids, values);
-        Assert.True(afn.named_parameters().Single(p => p.name == "embedding.table.weight").parameter.min().item<float>() >= 1e-4f * .999f);
-
-        using var fm = new FactorizationMachine(4, 20, 5, outputs: 2);
-        var parameters = fm.named_parameters().ToDictionary(p => p.name, p => p.parameter.detach());
-        Tensor logits = fm.forward(ids, values);
-        for (int row = 0; row < 6; row++)
-            for (int output = 0; output < 2; output++)
-            {
-                double expected = 0;
-                for (int i = 0; i < 4; i++)
-                {
-                    expected += (parameters["linear.weight.table.weight"][ids[row, i], output] * values[row, i]).ToDouble();
-                    for (int j = 0; j < i; j++)
-                    {
-                        Tensor a = parameters["embedding.table.weight"][ids[row, i]].view(2, 5)[output], b = parameters["embedding.table.weight"][ids[row, j]].view(2, 5)[output];
-                        expected += (a.dot(b) * values[row, i] * values[row, j]).ToDouble();
-                    }
-                }
-                Assert.Equal(expected, logits[row, output].ToDouble(), 1e-4);
-            }
-    }
-
-    [Fact]
     public void Standardised_numeric_columns_and_several_classes_train_without_the_clamp()
     {
         manual_seed(0);
-        using var model = new ArmNet(SmallOptions with { Fields = 3, Ids = 3, Outputs = 3, ClampValues = false });
+        using var model = ClickModel.Create(BackboneKind.ArmNet, SmallOptions with { Fields = 3, Outputs = 3 }, ids: 3);
         Tensor values = randn(256, 3, generator: new Generator(7)), ids = arange(3).expand(256, 3);
         Tensor target = (values.select(1, 0) * values.select(1, 1)).gt(0).to(ScalarType.Int64) + values.select(1, 2).gt(1).to(ScalarType.Int64);
         using var adam = optim.Adam(model.parameters(), 1e-2);
@@ -253,23 +209,24 @@ public class ArmNetTests
     [Fact]
     public void Bad_arguments_are_refused()
     {
-        var (ids, values) = Rows(4);
         using ArmNet model = Small();
-        Assert.Contains("0..19", Assert.Throws<ArgumentException>(() => model.forward(ids + 20, values)).Message, StringComparison.Ordinal);
-        Assert.Throws<ArgumentException>(() => model.forward(ids - 20, values));
-        Assert.Throws<ArgumentException>(() => model.forward(ids.narrow(1, 0, 3), values.narrow(1, 0, 3)));
-        Assert.Throws<ArgumentException>(() => model.forward(ids, values.narrow(0, 0, 3)));
-        Assert.Throws<ArgumentException>(() => model.forward(ids, values * float.NaN));
-        Assert.Throws<ArgumentException>(() => model.Explain(ids.narrow(0, 0, 0), values.narrow(0, 0, 0)));
-        foreach (ArmNetOptions bad in new[]
+        Tensor e = Rows(4);
+        Assert.Contains("[batch, 4, 5]", Assert.Throws<ArgumentException>(() => model.forward(e.narrow(1, 0, 3))).Message, StringComparison.Ordinal);
+        Assert.Throws<ArgumentException>(() => model.forward(e.narrow(2, 0, 4)));
+        foreach (BackboneOptions bad in new[]
         {
             SmallOptions with { Alpha = .9 }, SmallOptions with { Heads = 0 }, SmallOptions with { Neurons = 0 }, SmallOptions with { KeyDim = 0 },
             SmallOptions with { SharedKey = true }, SmallOptions with { Fields = 0 }, SmallOptions with { Outputs = 0 }, SmallOptions with { Dropout = 1 },
         })
             Assert.ThrowsAny<ArgumentException>(() => new ArmNet(bad));
+        using ClickModel other = ClickModel.Create(BackboneKind.Dnn, SmallOptions, ids: 20);
+        Tensor ids = zeros(2, 4, ScalarType.Int64), values = ones(2, 4);
+        Assert.Contains("ARM-Net", Assert.Throws<ArgumentException>(() => ArmNetExplanation.Of(other, ids, values)).Message, StringComparison.Ordinal);
+        using ClickModel own = ClickModel.Create(BackboneKind.ArmNet, SmallOptions, ids: 20);
+        Assert.Throws<ArgumentException>(() => ArmNetExplanation.Of(own, ids.narrow(0, 0, 0), values.narrow(0, 0, 0)));
     }
 
-    private static ArmNetOptions SmallOptions => new() { Fields = 4, Ids = 20, EmbeddingDim = 5, Heads = 2, Neurons = 3, MlpHidden = [8] };
+    private static BackboneOptions SmallOptions => new() { Fields = 4, EmbeddingDim = 5, Heads = 2, Neurons = 3, MlpHidden = [8] };
 
     private static ArmNet Small(double alpha = 1.7)
     {
@@ -277,11 +234,7 @@ public class ArmNetTests
         return new ArmNet(SmallOptions with { Alpha = alpha });
     }
 
-    private static (Tensor Ids, Tensor Values) Rows(long count)
-    {
-        var generator = new Generator(11);
-        return (randint(20, [count, 4], ScalarType.Int64, generator: generator), rand([count, 4], generator: generator));
-    }
+    private static Tensor Rows(long count, int seed = 11) => randn([count, 4, 5], generator: new Generator((ulong)seed)) * .3;
 
     private static void Set(Module model, string name, Tensor value)
     {

@@ -1,6 +1,7 @@
 using System.Globalization;
 using Priori.ClickThrough;
 using Priori.Data;
+using Priori.Nn;
 using Priori.Runtime;
 
 namespace Priori.Tests.ClickThrough;
@@ -46,7 +47,8 @@ public class ArmorTests
         Assert.True(number.History.Series["r2"].Max() > .9);
         Assert.InRange(number.Predict(table).mean().ToDouble(), 12, 16);
         using ArmorModel classes = Armor.Fit(table, "c", options with { Columns = new ColumnSchemaOptions { Ignore = ["y"], Scaling = NumericScaling.Standardize } });
-        Assert.False(classes.Network.Options.ClampValues);
+        Assert.False(((FieldEmbedding)classes.Model.Embedding).ClampsValues);
+        Assert.True(((FieldEmbedding)number.Model.Embedding).ClampsValues);
         Assert.Equal([300, 3], classes.Predict(table).shape);
         Assert.True(classes.History.Series["accuracy"].Max() > .9);
     }

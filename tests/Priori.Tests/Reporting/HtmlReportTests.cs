@@ -111,7 +111,7 @@ public sealed class HtmlReportTests : IDisposable
     [InlineData(new[] { 5.0 }, "5")]
     [InlineData(new[] { 2.0, 2.0 }, "2 ± 0")]
     [InlineData(new[] { 1e-9, 3e-9 }, "2E-09 ± 1.4E-09")]
-    public void A_mean_is_written_to_two_digits_of_its_deviation(double[] values, string expected) => Assert.Equal(expected, HtmlReport.MeanAndDeviation(values));
+    public void A_mean_is_written_to_two_digits_of_its_deviation(double[] values, string expected) => Assert.Equal(expected, Numbers.MeanAndDeviation(values));
 
     [Fact]
     public void A_finished_run_leaves_its_report_in_the_run_folder()
