@@ -235,7 +235,7 @@ public sealed class ColumnSchema
             Span<float> valueSpan = MemoryMarshal.Cast<byte, float>(valueBlock.bytes);
             for (int field = 0; field < Fields.Count; field++) EncodeField(table, field, start, count, idSpan, valueSpan);
         }
-        Tensor? target = EncodeTarget(table);
+        Tensor? target = EncodeTarget(table, Target);
         return new EncodedTable(ids.MoveToOuterDisposeScope(), values.MoveToOuterDisposeScope(), target?.MoveToOuterDisposeScope());
     }
 
@@ -278,7 +278,7 @@ public sealed class ColumnSchema
         }
     });
 
-    private static int[] TrainingRows(Table table, Tensor? rows)
+    internal static int[] TrainingRows(Table table, Tensor? rows)
     {
         if (rows is null) return Enumerable.Range(0, table.RowCount).ToArray();
         if (rows.dtype != ScalarType.Int64 || rows.dim() != 1) throw new ArgumentException($"Rows are int64 [k], not {rows.dtype} [{string.Join(", ", rows.shape)}].", nameof(rows));
@@ -334,7 +334,7 @@ public sealed class ColumnSchema
         return frequent;
     }
 
-    private static SchemaTarget LearnTarget(Table table, TableColumn column, ColumnSchemaOptions options, int[] rows)
+    internal static SchemaTarget LearnTarget(Table table, TableColumn column, ColumnSchemaOptions options, int[] rows)
     {
         if (Array.TrueForAll(rows, column.IsMissing)) throw new BadInputException($"{table.Source}: the target '{column.Name}' has no value in the training rows.");
         foreach (int row in rows)
@@ -389,27 +389,27 @@ public sealed class ColumnSchema
         }
     }
 
-    private Tensor? EncodeTarget(Table table)
+    internal static Tensor? EncodeTarget(Table table, SchemaTarget? target)
     {
-        if (Target is null || !table.Has(Target.Name)) return null;
-        TableColumn column = table[Target.Name];
+        if (target is null || !table.Has(target.Name)) return null;
+        TableColumn column = table[target.Name];
         if (Enumerable.Range(0, table.RowCount).All(column.IsMissing)) return null;
-        BadInputException Bad(int row, string what) => new($"{table.Source}, row {table.FirstRow + row + 1}: the target '{Target.Name}' is {what}.");
-        if (Target.Kind == TargetKind.Regression)
+        BadInputException Bad(int row, string what) => new($"{table.Source}, row {table.FirstRow + row + 1}: the target '{target.Name}' is {what}.");
+        if (target.Kind == TargetKind.Regression)
             return torch.tensor(Enumerable.Range(0, table.RowCount).Select(row => column.IsMissing(row) ? throw Bad(row, "missing") : (float)Number(table, column, row)).ToArray());
-        Dictionary<string, long> classes = Target.Classes.Select((name, i) => (name, (long)i)).ToDictionary(StringComparer.Ordinal);
+        Dictionary<string, long> classes = target.Classes.Select((name, i) => (name, (long)i)).ToDictionary(StringComparer.Ordinal);
         var known = classes.GetAlternateLookup<ReadOnlySpan<char>>();
         long[] labels = new long[table.RowCount];
         for (int row = 0; row < labels.Length; row++)
         {
             if (column.IsMissing(row)) throw Bad(row, "missing");
-            if (!known.TryGetValue(column.Characters(row), out labels[row])) throw Bad(row, $"'{column[row]}'; training had the classes {string.Join(", ", Target.Classes.Take(20))}");
+            if (!known.TryGetValue(column.Characters(row), out labels[row])) throw Bad(row, $"'{column[row]}'; training had the classes {string.Join(", ", target.Classes.Take(20))}");
         }
         return torch.tensor(labels);
     }
 
     /// <summary>A number that is there and finite.</summary>
-    private static double Number(Table table, TableColumn column, int row) => column.TryGetNumber(row, out double number) && double.IsFinite(number)
+    internal static double Number(Table table, TableColumn column, int row) => column.TryGetNumber(row, out double number) && double.IsFinite(number)
         ? number
         : throw new BadInputException($"{table.Source}, row {table.FirstRow + row + 1}: column '{column.Name}' is '{column[row]}', which is not a finite number.");
 
