@@ -13,9 +13,10 @@ NativeLibraries.Initialize();
 string results = Path.Combine(Root(), "benchmarks", "results");
 if (args is ["race", ..])
 {
-    string table = Priori.Benchmarks.Race.RunAll(args.Length > 1 && int.TryParse(args[1], out int rounds) ? rounds : 60);
+    string table = Priori.Benchmarks.Race.RunAll(args.Length > 1 && int.TryParse(args[1], out int rounds) ? rounds : 60, args.ElementAtOrDefault(2) ?? "");
     Console.Write(table);
-    AtomicFile.WriteText(Path.Combine(results, "races.md"), $"{Environment.ProcessorCount} processors, {System.Runtime.InteropServices.RuntimeInformation.OSDescription}, {DateTime.Now:yyyy-MM-dd}\n\n{table}");
+    if (args.Length <= 2)
+        AtomicFile.WriteText(Path.Combine(results, "races.md"), $"{Environment.ProcessorCount} processors, {System.Runtime.InteropServices.RuntimeInformation.OSDescription}, {DateTime.Now:yyyy-MM-dd}\n\n{table}");
     return;
 }
 

@@ -7,18 +7,33 @@ namespace Priori.Benchmarks;
 
 /// <summary>
 /// Two ways to the same work in turn, A B A B ...: the ratio of their fastest rounds and the median of the ratios pair by pair hold on a machine whose
-/// speed drifts, where separate means do not. <c>-- race</c> runs them all and writes <c>benchmarks/results/races.md</c>.
+/// speed drifts, where separate means do not. <c>-- race</c> runs them all and writes <c>benchmarks/results/races.md</c>; <c>-- race 60 WORD</c> only shows those with the word in their name.
 /// </summary>
 internal static class Race
 {
-    public static string RunAll(int rounds)
+    public static string RunAll(int rounds, string only)
     {
         var text = new StringBuilder("| race | rounds | fastest A (ms) | fastest B (ms) | B / A, fastest | B / A, median of pairs |\n| --- | --- | --- | --- | --- | --- |\n");
         foreach (string model in new[] { "mlp", "cnn" })
         {
+            string name = $"A: hand-written loop, B: Trainer ({(model == "mlp" ? "64-64-10, 400 steps" : "two-layer CNN, 8 steps")}, batch 128, one thread)";
+            if (!name.Contains(only, StringComparison.Ordinal)) continue;
             var trainer = new TrainerBenchmark { Model = model };
             trainer.Setup();
-            Add(text, $"A: hand-written loop, B: Trainer ({(model == "mlp" ? "64-64-10, 400 steps" : "two-layer CNN, 8 steps")}, batch 128, one thread)", rounds, () => trainer.HandWritten(), () => trainer.Trainer());
+            Add(text, name, rounds, () => trainer.HandWritten(), () => trainer.Trainer());
+        }
+        foreach (string optimizer in new[] { "RowwiseAdam", "RowwiseAdagrad" })
+        {
+            string name = $"A: table of 10,000 rows, B: of 10,000,000 ({optimizer}, batch 1,024 x 10 fields x 16, one thread)";
+            if (!name.Contains(only, StringComparison.Ordinal)) continue;
+            var small = new SparseGradientsBenchmark { Rows = 10_000, Optimizer = optimizer };
+            var large = new SparseGradientsBenchmark { Rows = 10_000_000, Optimizer = optimizer };
+            small.Setup();
+            large.Setup();
+            Add(text, name + ", the table's step", rounds, small.TableStep, large.TableStep);
+            Add(text, name + ", with a 400-400-400 network", rounds, small.WholeStep, large.WholeStep);
+            small.Cleanup();
+            large.Cleanup();
         }
         return text.ToString();
     }

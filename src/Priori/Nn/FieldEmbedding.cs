@@ -15,14 +15,16 @@ public sealed class FieldEmbedding : Module<Tensor, Tensor, Tensor>
     /// <param name="ids">Number of ids over all fields together; ids are 0 .. ids - 1.</param>
     /// <param name="dim">Width n_e of an embedding.</param>
     /// <param name="clampValues">Whether values are used clamped to [1e-3, 1], as for categories and min-max scaled numbers; not for standardised numbers.</param>
+    /// <param name="sparse">Whether the table's gradient is a sparse tensor of the rows that occur, so that a step does not cost as much as the table;
+    /// it takes <see cref="Training.RowwiseAdam"/> or <see cref="Training.RowwiseAdagrad"/>. Default false.</param>
     /// <exception cref="ArgumentOutOfRangeException">A size is less than 1.</exception>
-    public FieldEmbedding(long fields, long ids, long dim, bool clampValues = false) : base(nameof(FieldEmbedding))
+    public FieldEmbedding(long fields, long ids, long dim, bool clampValues = false, bool sparse = false) : base(nameof(FieldEmbedding))
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(fields, 1);
         ArgumentOutOfRangeException.ThrowIfLessThan(ids, 1);
         ArgumentOutOfRangeException.ThrowIfLessThan(dim, 1);
         (Fields, Ids, Dim, ClampsValues) = (fields, ids, dim, clampValues);
-        table = nn.Embedding(ids, dim);
+        table = nn.Embedding(ids, dim, sparse: sparse);
         init.xavier_uniform_(table.weight!);
         RegisterComponents();
     }

@@ -92,9 +92,32 @@ public sealed class Optimization
 
     internal void Update()
     {
-        if (ClipValue is { } value) nn.utils.clip_grad_value_(Optimizer.parameters(), value);
-        if (ClipNorm is { } norm) nn.utils.clip_grad_norm_(Optimizer.parameters(), norm);
+        if (ClipValue is not null || ClipNorm is not null) Clip();
         Optimizer.step();
+    }
+
+    // Equal rows of a sparse gradient are summed first: clipping is that of the gradient, however it is stored.
+    private void Clip()
+    {
+        using var ungraphed = no_grad();
+        using DisposeScope scope = NewDisposeScope();
+        List<Tensor> entries = [];
+        foreach (TorchSharp.Modules.Parameter parameter in Optimizer.parameters())
+        {
+            if (parameter.grad is not { } gradient) continue;
+            if (gradient.is_sparse)
+            {
+                (Tensor rows, Tensor sums) = SparseRows.Sum(gradient.SparseIndices, gradient.SparseValues);
+                parameter.grad = gradient = sparse_coo_tensor(rows.unsqueeze(0), sums, gradient.shape);
+                gradient = gradient.SparseValues;
+            }
+            entries.Add(gradient);
+        }
+        if (entries.Count == 0) return;
+        if (ClipValue is { } value) entries.ForEach(entry => entry.clamp_(-value, value));
+        if (ClipNorm is not { } norm) return;
+        Tensor factor = (norm / (stack(entries.Select(entry => entry.norm())).norm() + 1e-6)).clamp_max(1); // 1e-6 as in torch
+        entries.ForEach(entry => entry.mul_(factor));
     }
 }
 
