@@ -6,6 +6,7 @@ namespace Priori.ClickThrough;
 /// <summary>What a saved click model needs beside its weights: how it is built, what it is fed, what its logits mean. As JSON it names its own kind.</summary>
 [JsonPolymorphic(TypeDiscriminatorPropertyName = "model")]
 [JsonDerivedType(typeof(BackboneDescription), "backbone")]
+[JsonDerivedType(typeof(PrunedDescription), "pruned")]
 public abstract record ClickModelDescription
 {
     /// <summary>What the logits mean.</summary>

@@ -17,6 +17,9 @@ public enum FieldKind
 
     /// <summary>One id for each bucket of the number; the value is 1. The buckets hold equally many training rows.</summary>
     Quantiles,
+
+    /// <summary>One id for each value of floor(ln(v)^2) of numbers v above 2 and of the whole part of others, as for a category of that name; the value is 1. The usual treatment of Criteo's counts.</summary>
+    LogSquares,
 }
 
 /// <summary>How the values of numeric fields are scaled.</summary>
@@ -76,7 +79,7 @@ public sealed record ColumnSchemaOptions
 /// <param name="HasMissing">Whether training rows lacked a value; then the last id stands for "missing", and otherwise a missing value is taken as unknown (categorical) or as the median.</param>
 public sealed record SchemaField(string Name, FieldKind Kind, bool HasMissing)
 {
-    /// <summary>Categorical: the known categories, sorted by ordinal; category i has id i + 1, and id 0 is every other one.</summary>
+    /// <summary>Categorical and log squares: the known categories, sorted by ordinal; category i has id i + 1, and id 0 is every other one.</summary>
     public IReadOnlyList<string> Categories { get; init; } = [];
 
     /// <summary>Quantiles: the inner edges of the buckets, ascending; id i holds the numbers from edge i - 1 up to, but not including, edge i.</summary>
@@ -99,7 +102,7 @@ public sealed record SchemaField(string Name, FieldKind Kind, bool HasMissing)
 
     /// <summary>The number of ids.</summary>
     [JsonIgnore]
-    public int Size => (HasMissing ? 1 : 0) + (Kind switch { FieldKind.Categorical => Categories.Count + 1, FieldKind.Quantiles => Edges.Count + 1, _ => 1 });
+    public int Size => (HasMissing ? 1 : 0) + (Kind switch { FieldKind.Categorical or FieldKind.LogSquares => Categories.Count + 1, FieldKind.Quantiles => Edges.Count + 1, _ => 1 });
 
     /// <summary>What an id stands for, such as "Sales", "&lt;unknown&gt;", "&lt;missing&gt;" or "[20, 35)"; empty for the one id of a number.</summary>
     /// <param name="id">The id within the field, from 0.</param>
@@ -110,7 +113,7 @@ public sealed record SchemaField(string Name, FieldKind Kind, bool HasMissing)
         if (HasMissing && id == Size - 1) return "<missing>";
         return Kind switch
         {
-            FieldKind.Categorical => id == 0 ? "<unknown>" : Categories[id - 1],
+            FieldKind.Categorical or FieldKind.LogSquares => id == 0 ? "<unknown>" : Categories[id - 1],
             FieldKind.Quantiles => string.Create(CultureInfo.InvariantCulture,
                 $"{(id == 0 ? "(-inf" : "[" + Edges[id - 1].ToString("R", CultureInfo.InvariantCulture))}, {(id == Edges.Count ? "inf" : Edges[id].ToString("R", CultureInfo.InvariantCulture))})"),
             _ => "",
@@ -299,6 +302,8 @@ public sealed class ColumnSchema
             return new SchemaField(column.Name, kind, hasMissing) { Categories = Frequent(column, rows, options.MinimumFrequency) };
 
         double[] numbers = rows.Where(row => !column.IsMissing(row)).Select(row => Number(table, column, row)).ToArray();
+        if (kind == FieldKind.LogSquares)
+            return new SchemaField(column.Name, kind, hasMissing) { Categories = [.. numbers.Select(LogSquare).CountBy(name => name).Where(c => c.Value >= options.MinimumFrequency).Select(c => c.Key).Order(StringComparer.Ordinal)] };
         Array.Sort(numbers);
         var field = new SchemaField(column.Name, kind, hasMissing) { Median = Quantile(numbers, 0.5) };
         if (kind == FieldKind.Quantiles)
@@ -369,6 +374,10 @@ public sealed class ColumnSchema
             {
                 if (!missing) known.TryGetValue(column.Characters(row), out id);
             }
+            else if (field.Kind == FieldKind.LogSquares)
+            {
+                if (!missing) known.TryGetValue(LogSquare(Number(table, column, row)), out id);
+            }
             else
             {
                 double number = missing ? field.Median : Number(table, column, row);
@@ -412,6 +421,8 @@ public sealed class ColumnSchema
     internal static double Number(Table table, TableColumn column, int row) => column.TryGetNumber(row, out double number) && double.IsFinite(number)
         ? number
         : throw new BadInputException($"{table.Source}, row {table.FirstRow + row + 1}: column '{column.Name}' is '{column[row]}', which is not a finite number.");
+
+    private static string LogSquare(double number) => Math.Truncate(number > 2 ? Math.Pow(Math.Log(number), 2) : number).ToString("0", CultureInfo.InvariantCulture);
 
     /// <summary>The quantile of sorted numbers, linear between neighbours.</summary>
     private static double Quantile(double[] sorted, double probability)

@@ -52,6 +52,20 @@ public sealed class ColumnSchemaTests : IDisposable
     }
 
     [Fact]
+    public void Counts_become_the_whole_squares_of_their_logarithms()
+    {
+        var table = new Table([TableColumn.Numbers("count", [-1, 0, 2, 2.5, 3, 1000, 1001, double.NaN]), TableColumn.Texts("y", ["a", "b", "a", "b", "a", "b", "a", "b"])]);
+        var options = new ColumnSchemaOptions { NumericKind = FieldKind.LogSquares, Target = "y" };
+        ColumnSchema schema = ColumnSchema.Learn(table, options);
+        // ln(2.5)^2 = .84, ln(3)^2 = 1.2, ln(1000)^2 = 47.7.
+        Assert.Equal(["-1", "0", "1", "2", "47"], schema.Fields[0].Categories);
+        Assert.Equal(new long[] { 1, 2, 4, 2, 3, 5, 5, 6 }, schema.Encode(table).Ids.flatten().data<long>().ToArray());
+        Assert.Equal("count=47", schema.Name(5));
+        Assert.Equal(["0", "47"], ColumnSchema.Learn(table, options with { MinimumFrequency = 2 }).Fields[0].Categories);
+        Assert.Equal(0, schema.Encode(new Table([TableColumn.Numbers("count", [7e9])])).Ids.item<long>());
+    }
+
+    [Fact]
     public void Standardised_training_values_have_zero_mean_and_unit_deviation()
     {
         double[] numbers = Enumerable.Range(0, 50).Select(i => Math.Sqrt(i) * 100).ToArray();
