@@ -48,7 +48,7 @@ public abstract record ClickOptions : RecipeOptions
     public int? Patience { get; init; }
 
     /// <summary>Encoding of numeric columns.</summary>
-    [Option("Own tables: how columns of numbers become fields, one scaled value or quantile buckets.")]
+    [Option("Own tables: how columns of numbers become fields: one scaled value, quantile buckets, or whole squares of logarithms (counts).")]
     public FieldKind Numbers { get; init; } = FieldKind.Numeric;
 
     /// <summary>Scaling of numeric columns.</summary>
@@ -66,7 +66,7 @@ public abstract record ClickOptions : RecipeOptions
     /// <inheritdoc/>
     public override void Validate()
     {
-        if (Numbers == FieldKind.Categorical) throw new BadInputException("Option 'numbers' is numeric or quantiles; name single columns in option 'categories'.");
+        if (Numbers == FieldKind.Categorical) throw new BadInputException("Option 'numbers' is numeric, quantiles or log-squares; name single columns in option 'categories'.");
     }
 
     /// <summary>How the columns of a table are learned.</summary>

@@ -52,6 +52,10 @@ public sealed record OptfsRecipeOptions : ClickOptions
     [Option("What follows each hidden layer of the MLPs.")]
     public Normalization Normalization { get; init; } = Normalization.None;
 
+    /// <summary>Rare values.</summary>
+    [Option("Own tables: values with fewer training rows share one id of their column.", Min = 1)]
+    public int MinimumFrequency { get; init; } = 1;
+
     /// <summary>The authors' settings.</summary>
     [Option("The authors' learning rate, weight decay, lambda, temperature, search and rewind epochs for a dataset; they replace these options.", Choices = ["none", "criteo", "avazu", "kdd12"])]
     public string Published { get; init; } = "none";
@@ -114,9 +118,6 @@ public sealed class OptfsRecipe : ClickRecipe<OptfsRecipeOptions>
     ];
 
     /// <inheritdoc/>
-    protected override bool BinaryTarget => false;
-
-    /// <inheritdoc/>
     public override OptfsRecipeOptions Defaults(Budget budget)
     {
         var full = new OptfsRecipeOptions
@@ -127,7 +128,7 @@ public sealed class OptfsRecipe : ClickRecipe<OptfsRecipeOptions>
         return budget switch
         {
             Budget.Smoke => full with { Rows = 9000, SearchEpochs = 4, Epochs = 3, Frappe = false },
-            Budget.Paper => full with { Published = "criteo", EmbeddingDim = 16, MlpHidden = [1024, 512, 256], BatchSize = 4096, Sweep = [], Frappe = false },
+            Budget.Paper => full with { Published = "criteo", EmbeddingDim = 16, MlpHidden = [1024, 512, 256], BatchSize = 4096, Sweep = [], Frappe = false, Numbers = FieldKind.LogSquares, MinimumFrequency = 2 },
             _ => full,
         };
     }
@@ -142,7 +143,7 @@ public sealed class OptfsRecipe : ClickRecipe<OptfsRecipeOptions>
         ArgumentNullException.ThrowIfNull(context);
         if (context.Data is not null)
         {
-            TabularDataset own = ReadOwn(options, context);
+            TabularDataset own = TabularDataset.Read(Id, context.Data, options.Columns with { MinimumFrequency = options.MinimumFrequency }, options.Rows);
             Study(context, options, [.. context.Seeds.Select(_ => own)], useful: null);
             return;
         }
