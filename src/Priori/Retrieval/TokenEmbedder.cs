@@ -38,14 +38,7 @@ public sealed class TokenEmbedder
     public int Dimension => (int)Vectors.shape[1];
 
     /// <summary>The words of a text: runs of letters and digits, in lower case.</summary>
-    public static IEnumerable<string> Tokenize(string text)
-    {
-        for (int start = 0, end; start < text.Length; start = end + 1)
-        {
-            for (end = start; end < text.Length && char.IsLetterOrDigit(text[end]); end++) { }
-            if (end > start) yield return text[start..end].ToLowerInvariant();
-        }
-    }
+    public static IEnumerable<string> Tokenize(string text) => TextTokenizer.Words(text);
 
     /// <summary>Learns word vectors.</summary>
     /// <param name="texts">The corpus.</param>
