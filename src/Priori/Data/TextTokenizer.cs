@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Text;
 
 namespace Priori.Data;
 
@@ -111,6 +110,10 @@ public sealed class WordVocabulary : TextTokenizer
 public sealed class WordPieceTokenizer : TextTokenizer
 {
     private const int LongestWord = 100;
+
+    // Latin letters that decompose into a plain one and accents; a table, since normalisation needs the system's ICU.
+    private const string Accented = "àáâãäåçèéêëìíîïñòóôõöùúûüýÿāăąćĉċčďēĕėęěĝğġģĥĩīĭįĵķĺļľńņňōŏőŕŗřśŝşšţťũūŭůűųŵŷźżžơưǎǐǒǔșț";
+    private const string Plain = "aaaaaaceeeeiiiinooooouuuuyyaaaccccdeeeeegggghiiiijklllnnnooorrrssssttuuuuuuwyzzzouaioust";
     private readonly Dictionary<string, int> ids = new(StringComparer.Ordinal);
     private readonly bool lowerCase;
     private readonly long unknown, first, last;
@@ -144,7 +147,7 @@ public sealed class WordPieceTokenizer : TextTokenizer
 
     private IEnumerable<string> BasicTokens(string text)
     {
-        if (lowerCase) text = string.Concat(text.ToLowerInvariant().Normalize(NormalizationForm.FormD).Where(c => CharUnicodeInfo.GetUnicodeCategory(c) != UnicodeCategory.NonSpacingMark));
+        if (lowerCase) text = string.Concat(text.ToLowerInvariant().Where(c => CharUnicodeInfo.GetUnicodeCategory(c) != UnicodeCategory.NonSpacingMark).Select(c => Accented.IndexOf(c, StringComparison.Ordinal) is >= 0 and var at ? Plain[at] : c));
         int start = 0;
         for (int i = 0; i <= text.Length; i++)
         {

@@ -83,9 +83,15 @@ public sealed class Optimization
         for (int g = 0; g < _groups.Length; g++) _groups[g].LearningRate = _rates[g] * factor;
     }
 
+    /// <summary>Drops the gradients. (TorchSharp's zero_grad leaves zeros: then momentum would move a parameter that a step does not use, except just after a resume, when it has no gradient yet.)</summary>
+    internal void Clear()
+    {
+        foreach (var parameter in Optimizer.parameters()) parameter.grad = null;
+    }
+
     internal void Step(Tensor loss)
     {
-        Optimizer.zero_grad();
+        Clear();
         loss.backward();
         Update();
     }
@@ -174,7 +180,7 @@ public sealed class TrainingStep
     {
         ArgumentNullException.ThrowIfNull(losses);
         foreach (var (name, loss) in losses) Log(name, loss);
-        foreach (var (name, _) in losses) _learner.Optimizers[name].Optimizer.zero_grad();
+        foreach (var (name, _) in losses) _learner.Optimizers[name].Clear();
         losses.Select(l => l.Loss).Aggregate((a, b) => a + b).backward();
         foreach (var (name, _) in losses) _learner.Optimizers[name].Update();
     }
