@@ -68,13 +68,13 @@ public abstract class TextTokenizer
     }
 }
 
-/// <summary>A vocabulary of words. Id 1 stands for every word that is not in it.</summary>
+/// <summary>A vocabulary of words. Words that are not in it are left out: nothing is known of them.</summary>
 public sealed class WordVocabulary : TextTokenizer
 {
-    private const int Reserved = 2;
+    private const int Reserved = 1;
     private readonly Dictionary<string, int> ids;
 
-    /// <summary>Takes words; word i has id i + 2.</summary>
+    /// <summary>Takes words; word i has id i + 1.</summary>
     /// <param name="words">The words.</param>
     /// <exception cref="ArgumentException">A word occurs twice.</exception>
     public WordVocabulary(IReadOnlyList<string> words)
@@ -100,7 +100,7 @@ public sealed class WordVocabulary : TextTokenizer
     public override int Count => Words.Count + Reserved;
 
     /// <inheritdoc/>
-    public override IReadOnlyList<long> Encode(string sentence, int longest) => [.. TextTokenizer.Words(sentence).Take(longest).Select(w => (long)ids.GetValueOrDefault(w, 1))];
+    public override IReadOnlyList<long> Encode(string sentence, int longest) => [.. TextTokenizer.Words(sentence).Select(w => (long)ids.GetValueOrDefault(w)).Where(id => id > 0).Take(longest)];
 }
 
 /// <summary>

@@ -38,7 +38,7 @@ public class JobMatchingRecipeTests
     {
         using var folder = new TemporaryFolder();
         UserData data = Own(folder, 900, label: true);
-        var (result, run) = Run(folder, Small with { Epochs = 10, LearningRate = 1e-2, Arms = ["filter", "mv-con"] }, data);
+        var (result, run) = Run(folder, Small with { Epochs = 10, LearningRate = 1e-2, Dim = 16, TextEncoder = DocumentEncoderKind.Attention, Arms = ["filter", "mv-con"] }, data);
         Assert.Empty(result.Claims);
         Assert.True(result.Arms.Max(a => a["auc"]) > .8); // a tenth of the test labels is wrong too
         Assert.True(result.Arms.All(a => a["best_auc"] >= 0 && a.Metrics.ContainsKey("detection_auc"))); // a clean column was given
