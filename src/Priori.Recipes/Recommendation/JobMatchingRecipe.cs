@@ -50,7 +50,7 @@ public sealed record JobMatchingRecipeOptions : RecipeOptions
     public double Beta { get; init; } = 0.2;
 
     /// <summary>Selection within classes.</summary>
-    [Option("Whether small losses are selected within each class; by default where a class has less than 30 % of the pairs.")]
+    [Option("Whether small losses are selected within each class; by default on own data, and where a class has less than 30 % of the pairs.")]
     public bool? PerClass { get; init; }
 
     /// <summary>Text encoder.</summary>
@@ -154,6 +154,7 @@ public sealed class JobMatchingRecipe : Recipe<JobMatchingRecipeOptions>
     private const double RareClass = 0.3;
     private static readonly (string Name, string Prefix)[] Views = [("text", "text_"), ("relation", "relation_"), ("ensemble", "")];
     private static readonly string[] Decisions = ["accuracy", "precision", "recall", "f1"];
+    private const int SweepSeeds = 3;
     private static readonly string[] AllArms = [Joint, SelfPaced, Filter, "reweight", "decoupled", "filter-per-class", "filter-init", "filter-features", "mv-con", "mv-con-gradient", "mv-con-reweight", "joint-shared", "filter-hierarchical", "filter-cnn"];
 
     /// <inheritdoc/>
@@ -205,7 +206,7 @@ public sealed class JobMatchingRecipe : Recipe<JobMatchingRecipeOptions>
         ArgumentNullException.ThrowIfNull(context);
         bool own = context.Data is not null;
         if (context.Budget == Budget.Paper && !own) throw new BadInputException("The paper's data are private: give your own pairs with --data, --data.left and --data.right, and a BERT model with --set bert=FOLDER.");
-        IReadOnlyList<string> arms = options.Arms.Count > 0 ? [.. options.Arms.Distinct()] : own ? [Joint, Filter, "mv-con"] : AllArms;
+        IReadOnlyList<string> arms = options.Arms.Count > 0 ? [.. options.Arms.Distinct()] : own ? [Joint, Filter, "mv-con"] : options.RefreshEvery > 1 ? [.. AllArms.Where(a => a != "mv-con-gradient")] : AllArms;
         MatchingData? read = own ? MatchingData.Read(context.Data!, options, Epochs(options, own), context.Device) : null;
         MatchingData Data(int seed, double noise) => read ?? MatchingData.Generate(options, seed, noise);
         MatchingData first = Data(context.Seeds[0], options.Noise);
@@ -312,8 +313,10 @@ public sealed class JobMatchingRecipe : Recipe<JobMatchingRecipeOptions>
         Dictionary<string, double> Evaluate()
         {
             var values = new Dictionary<string, double>();
-            MatchScores scores = matcher.Predict(data.Valid.Left, data.Valid.Right), test = matcher.Predict(data.Test.Left, data.Test.Right);
-            values["valid_auc"] = RankingMetrics.Auc(scores.Ensemble.cpu(), data.Valid.Labels);
+            MatchScores all = matcher.Predict(cat([data.Valid.Left, data.Test.Left]), cat([data.Valid.Right, data.Test.Right]));
+            MatchScores Part(long start, long count) => new(all.Text.narrow(0, start, count), all.Relation.narrow(0, start, count));
+            MatchScores valid = Part(0, data.Valid.Count), test = Part(data.Valid.Count, data.Test.Count);
+            values["valid_auc"] = RankingMetrics.Auc(valid.Ensemble.cpu(), data.Valid.Labels);
             foreach (var (view, p) in new[] { ("", test.Ensemble.cpu()), ("text_", test.Text.cpu()), ("relation_", test.Relation.cpu()) })
             {
                 values[view + "auc"] = RankingMetrics.Auc(p, data.Test.Labels);
@@ -340,7 +343,7 @@ public sealed class JobMatchingRecipe : Recipe<JobMatchingRecipeOptions>
             NoiseRate = rate,
             WarmupEpochs = options.WarmupEpochs,
             Beta = options.Beta,
-            PerClass = arm == "filter-per-class" || (options.PerClass ?? Math.Min(data.Train.PositiveShare, 1 - data.Train.PositiveShare) < RareClass),
+            PerClass = arm == "filter-per-class" || (options.PerClass ?? (own || Math.Min(data.Train.PositiveShare, 1 - data.Train.PositiveShare) < RareClass)),
         }, new MultiViewOptions
         {
             NodeDim = dim,
@@ -374,16 +377,15 @@ public sealed class JobMatchingRecipe : Recipe<JobMatchingRecipeOptions>
         string[] arms = [Joint, Filter, FixedRate];
         var swept = rates.ToDictionary(noise => noise, noise => arms.ToDictionary(arm => arm, arm =>
         {
-            // At the noise of the main arms they are these; without noise the filter of the right rate discards nothing.
-            if (noise == options.Noise && options.Rate == noise && results.TryGetValue(arm == FixedRate ? Filter : arm, out ArmResult[]? known)) return known;
+            if (noise == options.Noise && options.Rate == noise && results.TryGetValue(arm == FixedRate ? Filter : arm, out ArmResult[]? known)) return known.Take(SweepSeeds).ToArray();
             double rate = arm == FixedRate ? 0.3 : noise;
-            return context.Seeds.Select(seed => context.Arm($"{arm} @ {noise.ToString(CultureInfo.InvariantCulture)}", seed,
+            return context.Seeds.Take(SweepSeeds).Select(seed => context.Arm($"{arm} @ {noise.ToString(CultureInfo.InvariantCulture)}", seed,
                 run => Train(run, arm == Joint ? Joint : Filter, MatchingData.Generate(options, seed, noise), options, rate, own: false, save: false))).ToArray();
         }));
-        context.Table("sweep", "Last-epoch test AUC of the ensemble by the share of flipped labels; filter discards as large a share as is flipped, or 30 %", ["flipped", .. arms],
+        context.Table("sweep", $"Last-epoch test AUC of the ensemble by the share of flipped labels, mean ± standard deviation over {Math.Min(SweepSeeds, context.Seeds.Count)} seeds; filter discards as large a share as is flipped, or 30 %", ["flipped", .. arms],
             [.. rates.Select(noise => (IReadOnlyList<string>)[noise.ToString("P0", CultureInfo.InvariantCulture), .. arms.Select(arm => MeanAndDeviation(swept[noise][arm], "auc"))])]);
         context.Figure("sweep", "Last-epoch test AUC of the ensemble by the share of flipped labels, mean and range over seeds.", Charts.Lines("Robustness to label noise", "share of flipped labels", "test AUC",
-            [.. arms.Select(arm => new Curve(arm == Filter ? "filter, rate = noise" : arm, rates, [.. context.Seeds.Select((_, s) => (IReadOnlyList<double>)[.. rates.Select(noise => swept[noise][arm][s]["auc"])])], arm == Joint))]));
+            [.. arms.Select(arm => new Curve(arm == Filter ? "filter, rate = noise" : arm, rates, [.. context.Seeds.Take(SweepSeeds).Select((_, s) => (IReadOnlyList<double>)[.. rates.Select(noise => swept[noise][arm][s]["auc"])])], arm == Joint))]));
     }
 
     private static void Compare(RunContext context, Dictionary<string, ArmResult[]> results)
