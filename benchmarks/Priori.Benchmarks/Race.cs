@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using System.Text;
+using Priori.Benchmarks.Numerics;
 using Priori.Benchmarks.Training;
 
 namespace Priori.Benchmarks;
@@ -21,6 +22,17 @@ internal static class Race
             var trainer = new TrainerBenchmark { Model = model };
             trainer.Setup();
             Add(text, name, rounds, () => trainer.HandWritten(), () => trainer.Trainer());
+        }
+        foreach (long fields in new long[] { 32, 128 })
+        {
+            foreach (double alpha in new[] { 1.3, 1.5, 1.7, 2, 2.5 })
+            {
+                string name = string.Create(CultureInfo.InvariantCulture, $"A: softmax, B: entmax of alpha {alpha} (forward and backward of [1024, {fields}, 10], one thread)");
+                if (!name.Contains(only, StringComparison.Ordinal)) continue;
+                var entmax = new EntmaxBenchmark { Fields = fields, Alpha = alpha };
+                entmax.Setup();
+                Add(text, name, rounds, entmax.Softmax, entmax.Entmax);
+            }
         }
         foreach (string optimizer in new[] { "RowwiseAdam", "RowwiseAdagrad" })
         {

@@ -149,7 +149,7 @@ public sealed class ColumnSchema
 
     private static readonly JsonSerializerOptions Json = new() { WriteIndented = true, Converters = { new JsonStringEnumConverter() }, RespectNullableAnnotations = true, RespectRequiredConstructorParameters = true };
 
-    private readonly Dictionary<string, int>[] categories;
+    private readonly CategoryIndex[] categories;
 
     /// <summary>Makes a schema of known fields; <see cref="Learn"/> finds them from data.</summary>
     /// <param name="fields">The fields, in the order of the columns of ids and values; at least one.</param>
@@ -163,7 +163,7 @@ public sealed class ColumnSchema
         HashSet<string> names = new(StringComparer.Ordinal);
         if (target is not null) names.Add(target.Name);
         long[] offsets = new long[fields.Count];
-        categories = new Dictionary<string, int>[fields.Count];
+        categories = new CategoryIndex[fields.Count];
         for (int i = 0; i < fields.Count; i++)
         {
             SchemaField field = fields[i];
@@ -172,9 +172,9 @@ public sealed class ColumnSchema
                 if (!(field.Edges[edge] > field.Edges[edge - 1])) throw new ArgumentException($"The edges of field '{field.Name}' do not ascend.", nameof(fields));
             offsets[i] = TotalIds;
             TotalIds += field.Size;
-            categories[i] = new Dictionary<string, int>(field.Categories.Count, StringComparer.Ordinal);
-            for (int c = 0; c < field.Categories.Count; c++)
-                if (!categories[i].TryAdd(field.Categories[c], c + 1)) throw new ArgumentException($"Field '{field.Name}' has the category '{field.Categories[c]}' twice.", nameof(fields));
+            if (field.Categories.GroupBy(category => category, StringComparer.Ordinal).FirstOrDefault(group => group.Count() > 1) is { } twice)
+                throw new ArgumentException($"Field '{field.Name}' has the category '{twice.Key}' twice.", nameof(fields));
+            categories[i] = new CategoryIndex(field.Categories);
         }
         if (target is { Kind: TargetKind.Classes, Classes.Count: < 2 }) throw new ArgumentException($"Target '{target.Name}' has fewer than two classes.", nameof(target));
         (Fields, Target, Offsets) = (fields, target, offsets);
@@ -362,7 +362,7 @@ public sealed class ColumnSchema
     {
         SchemaField field = Fields[index];
         TableColumn column = table[field.Name];
-        var known = categories[index].GetAlternateLookup<ReadOnlySpan<char>>();
+        CategoryIndex known = categories[index];
         double[] edges = [.. field.Edges];
         for (int i = 0; i < count; i++)
         {
@@ -372,11 +372,11 @@ public sealed class ColumnSchema
             if (missing && field.HasMissing) id = field.Size - 1;
             else if (field.Kind == FieldKind.Categorical)
             {
-                if (!missing) known.TryGetValue(column.Characters(row), out id);
+                if (!missing) id = known.Find(column.Characters(row));
             }
             else if (field.Kind == FieldKind.LogSquares)
             {
-                if (!missing) known.TryGetValue(LogSquare(Number(table, column, row)), out id);
+                if (!missing) id = known.Find(LogSquare(Number(table, column, row)));
             }
             else
             {

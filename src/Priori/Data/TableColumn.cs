@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.Collections;
 using System.Globalization;
 
@@ -101,22 +100,38 @@ internal abstract class ColumnBuilder
 }
 
 /// <summary>Texts end to end in one array, each with its end; a missing one has the complement of its end.</summary>
-internal sealed class TextBuilder(string name, string[] missing) : ColumnBuilder
+internal sealed class TextBuilder : ColumnBuilder
 {
-    private readonly int longestMissing = missing.Length == 0 ? 0 : missing.Max(text => text.Length);
-    private ArrayBufferWriter<char> characters = new();
-    private List<int> ends = [];
+    private readonly string name;
+    private readonly string[] missing;
+    private readonly int longestMissing;
+    private readonly bool[] beginsMissing = new bool[128];
+    private char[] characters = new char[256];
+    private int[] ends = new int[16];
+    private int length, count;
+
+    public TextBuilder(string name, string[] missing)
+    {
+        (this.name, this.missing) = (name, missing);
+        foreach (string token in missing.Where(token => token.Length > 0))
+        {
+            longestMissing = Math.Max(longestMissing, token.Length);
+            beginsMissing[token[0] & 127] = true;
+        }
+    }
 
     public void Append(ReadOnlySpan<char> text)
     {
-        text = text.Trim();
-        if (text.IsEmpty || (text.Length <= longestMissing && IsMissing(text)))
+        if (count == ends.Length) Array.Resize(ref ends, count * 2);
+        if (text.Length > 0 && (IsBlank(text[0]) || IsBlank(text[^1]))) text = text.Trim();
+        if (text.IsEmpty || (text.Length <= longestMissing && beginsMissing[text[0] & 127] && IsMissing(text)))
         {
-            ends.Add(~characters.WrittenCount);
+            ends[count++] = ~length;
             return;
         }
-        characters.Write(text);
-        ends.Add(characters.WrittenCount);
+        if (characters.Length - length < text.Length) Array.Resize(ref characters, (int)Math.Min(Array.MaxLength, Math.Max(2L * length, (long)length + text.Length)));
+        text.CopyTo(characters.AsSpan(length));
+        ends[count++] = length += text.Length;
     }
 
     public override void Append(Array values, int start, int count)
@@ -126,11 +141,14 @@ internal sealed class TextBuilder(string name, string[] missing) : ColumnBuilder
 
     public override TableColumn Build()
     {
-        var column = new TextColumn(name, characters.WrittenMemory, [.. ends]);
+        var column = new TextColumn(name, characters, ends, count);
         // The next block is likely of the same size.
-        (characters, ends) = (new ArrayBufferWriter<char>(Math.Max(256, characters.WrittenCount)), new List<int>(ends.Count));
+        (characters, ends) = (GC.AllocateUninitializedArray<char>(Math.Max(256, length)), GC.AllocateUninitializedArray<int>(Math.Max(16, count)));
+        (length, count) = (0, 0);
         return column;
     }
+
+    private static bool IsBlank(char character) => character <= ' ' || (character >= '\x7f' && char.IsWhiteSpace(character));
 
     private bool IsMissing(ReadOnlySpan<char> text)
     {
@@ -140,9 +158,9 @@ internal sealed class TextBuilder(string name, string[] missing) : ColumnBuilder
     }
 }
 
-internal sealed class TextColumn(string name, ReadOnlyMemory<char> characters, int[] ends) : TableColumn(name)
+internal sealed class TextColumn(string name, char[] characters, int[] ends, int count) : TableColumn(name)
 {
-    public override int Count => ends.Length;
+    public override int Count => count;
 
     public override string? this[int row] => IsMissing(row) ? null : Characters(row).ToString();
 
@@ -150,14 +168,16 @@ internal sealed class TextColumn(string name, ReadOnlyMemory<char> characters, i
 
     public override bool TryGetNumber(int row, out double number)
     {
-        number = 0;
-        return !IsMissing(row) && double.TryParse(Characters(row), NumberStyles.Float, CultureInfo.InvariantCulture, out number);
+        ReadOnlySpan<char> text = Characters(row);
+        return PlainNumber.TryParse(text, out number) || double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out number);
     }
 
+    /// <summary>The text; empty where it is missing.</summary>
     internal override ReadOnlySpan<char> Characters(int row)
     {
         int start = row == 0 ? 0 : ends[row - 1], end = ends[row];
-        return characters.Span[(start < 0 ? ~start : start)..(end < 0 ? ~end : end)];
+        start ^= start >> 31; // The complement where negative.
+        return characters.AsSpan(start, (end ^ (end >> 31)) - start);
     }
 }
 

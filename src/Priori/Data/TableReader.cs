@@ -61,6 +61,7 @@ public static class TableReader
         private readonly StreamReader text;
         private readonly CsvDataReader csv;
         private readonly TextBuilder[] columns;
+        private readonly char delimiter;
         private readonly bool firstRowIsData;
         private long line;
         private long rowsRead;
@@ -69,7 +70,7 @@ public static class TableReader
         public TextFile(string path, TableOptions options)
         {
             (this.path, this.options) = (path, options);
-            char delimiter = options.Delimiter ?? Named(() => FindDelimiter(path, options));
+            delimiter = options.Delimiter ?? Named(() => FindDelimiter(path, options));
             text = OpenText(path, options);
             try
             {
@@ -133,7 +134,19 @@ public static class TableReader
                 if (options.SkipRaggedRows) return 0;
                 throw new InvalidDataException($"{path}, line {line}: has {fields} fields; the first row has {columns.Length}.");
             }
-            for (int i = 0; i < columns.Length; i++) columns[i].Append(csv.GetFieldSpan(i));
+            ReadOnlySpan<char> record = csv.GetRawRecordSpan();
+            if (record.Contains('"'))
+            {
+                for (int i = 0; i < columns.Length; i++) columns[i].Append(csv.GetFieldSpan(i));
+                return 1;
+            }
+            // Without quotes the fields are what lies between delimiters.
+            foreach (TextBuilder column in columns)
+            {
+                int length = record.IndexOf(delimiter);
+                column.Append(length < 0 ? record : record[..length]);
+                record = record[(length + 1)..];
+            }
             return 1;
         }
 

@@ -11,9 +11,10 @@ public static class Sparse
 {
     /// <summary>alpha-entmax along one dimension.</summary>
     /// <param name="x">Logits of any shape, floating point and finite.</param>
-    /// <param name="alpha">At least 1. 1 is softmax, 1.5 and 2 are exact by sorting, all others are found by bisection. Larger is sparser.</param>
+    /// <param name="alpha">At least 1; 1 is softmax. Larger is sparser.</param>
     /// <param name="dim">The dimension that sums to one.</param>
-    /// <param name="iterations">Halvings of the bisection, at least 1; by default 25, all that float can resolve, or 54 for double.</param>
+    /// <param name="iterations">Finds tau by so many halvings, at least 1. By default it is found to the type's precision: by Newton's method for up to 512 elements on the CPU,
+    /// else by sorting (alpha = 1.5 and 2, exact) or bisection (25 halvings for float, 54 for double).</param>
     /// <returns>Probabilities of the shape of <paramref name="x"/>.</returns>
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="alpha"/> is below 1 or not finite, or <paramref name="iterations"/> is below 1.</exception>
     /// <exception cref="ArgumentException"><paramref name="x"/> is not floating point or has no elements along <paramref name="dim"/>.</exception>
@@ -21,16 +22,16 @@ public static class Sparse
     {
         ArgumentNullException.ThrowIfNull(x);
         if (!(alpha >= 1) || !double.IsFinite(alpha)) throw new ArgumentOutOfRangeException(nameof(alpha), alpha, "alpha must be finite and at least 1 (1 is softmax, 2 is sparsemax).");
-        int steps = iterations ?? (x.dtype == ScalarType.Float64 ? 54 : 25);
-        ArgumentOutOfRangeException.ThrowIfLessThan(steps, 1, nameof(iterations));
+        if (iterations is { } given) ArgumentOutOfRangeException.ThrowIfLessThan(given, 1, nameof(iterations));
         if (!x.is_floating_point()) throw new ArgumentException($"Logits must be floating point, not {x.dtype}.", nameof(x));
         if (x.dim() == 0 || x.shape[dim < 0 ? dim + x.dim() : dim] == 0) throw new ArgumentException("Logits need at least one element along the dimension that sums to one.", nameof(x));
 
         if (alpha == 1) return functional.softmax(x, dim);
-        var (p, s, weights) = Project(x, alpha, dim, steps);
-        if (!x.requires_grad || !is_grad_enabled()) return p;
+        bool differentiated = x.requires_grad && is_grad_enabled();
+        var (p, s, weights) = Project(x, alpha, dim, iterations, backward: differentiated);
+        if (!differentiated) return p;
         Tensor zero = x - x.detach();                                                    // value 0, gradient 1: p's value stays exact
-        return p.addcmul(s, zero - (weights * zero).sum(dim, keepdim: true), 1);
+        return p.addcmul(s!, zero - (weights! * zero).sum(dim, keepdim: true), 1);
     }
 
     /// <summary>Sparsemax, the Euclidean projection onto the simplex: <see cref="Entmax"/> with alpha = 2, exact by sorting.</summary>
@@ -45,16 +46,20 @@ public static class Sparse
     /// <returns>Probabilities of the shape of <paramref name="x"/>.</returns>
     public static Tensor Entmax15(Tensor x, long dim = -1) => Entmax(x, 1.5, dim);
 
-    // p = entmax(x), s = p^(2 - alpha) on the support and s / sum(s), all without a graph.
+    // p = entmax(x) and, for the backward pass, s = p^(2 - alpha) on the support and s / sum(s), all without a graph.
     // The Jacobian is diag(s) - s s^T / sum(s) (Peters et al., proposition 2): that of x -> s * (x - sum(s x) / sum(s)).
-    private static (Tensor P, Tensor S, Tensor Weights) Project(Tensor x, double alpha, long dim, int iterations)
+    internal static (Tensor P, Tensor? S, Tensor? Weights) Project(Tensor x, double alpha, long dim, int? iterations, bool fused = true, bool backward = true)
     {
         using var ungraphed = no_grad();
         using DisposeScope scope = NewDisposeScope();
         Tensor z = x.transpose(dim, -1);
+        if (fused && iterations is null && x.device_type == DeviceType.CPU && z.size(-1) <= EntmaxKernel.LongestRow && x.dtype is ScalarType.Float32 or ScalarType.Float64)
+            return x.dtype == ScalarType.Float32 ? InMemory<float>(z, alpha, dim, backward) : InMemory<double>(z, alpha, dim, backward);
+        int steps = iterations ?? (x.dtype == ScalarType.Float64 ? 54 : 25);
         z = (z - z.amax([-1], keepdim: true)).mul_(alpha - 1);                           // tau moves with the logits
-        Tensor p = alpha switch { 2 => SortedSparsemax(z), 1.5 => SortedEntmax15(z), _ => Bisect(z, alpha, iterations) };
+        Tensor p = alpha switch { 2 => SortedSparsemax(z), 1.5 => SortedEntmax15(z), _ => Bisect(z, alpha, steps) };
         p = p.transpose(dim, -1);
+        if (!backward) return (p.MoveToOuterDisposeScope(), null, null);
         Tensor s = alpha switch
         {
             2 => p.gt(0).to(p.dtype),
@@ -64,6 +69,19 @@ public static class Sparse
         };
         Tensor weights = s / s.sum(dim, keepdim: true);
         return (p.MoveToOuterDisposeScope(), s.MoveToOuterDisposeScope(), weights.MoveToOuterDisposeScope());
+    }
+
+    private static unsafe (Tensor P, Tensor? S, Tensor? Weights) InMemory<T>(Tensor z, double alpha, long dim, bool backward)
+        where T : unmanaged, System.Numerics.IFloatingPointIeee754<T>
+    {
+        z = z.contiguous();
+        Tensor p = empty_like(z);
+        Tensor? s = backward ? empty_like(z) : null, weights = backward ? empty_like(z) : null;
+        int m = (int)z.size(-1);
+        EntmaxKernel.Project(TensorMemory.Pointer<T>(z), TensorMemory.Pointer<T>(p), s is null ? null : TensorMemory.Pointer<T>(s), weights is null ? null : TensorMemory.Pointer<T>(weights), z.numel() / m, m, alpha);
+        GC.KeepAlive(z);
+        Tensor? Outside(Tensor? tensor) => tensor?.transpose(dim, -1).MoveToOuterDisposeScope();
+        return (Outside(p)!, Outside(s), Outside(weights));
     }
 
     // Each takes z = (alpha - 1)(x - max x) with the simplex along the last dimension.

@@ -21,6 +21,16 @@ public sealed class ColumnSchemaTests : IDisposable
     private static Tensor Training() => torch.arange(5);
 
     [Fact]
+    public void Every_category_has_its_id_and_no_other_text_has_one()
+    {
+        string[] categories = [.. Enumerable.Range(0, 5000).Select(i => i.ToString("x", System.Globalization.CultureInfo.InvariantCulture)), "", "größe"];
+        var index = new CategoryIndex(categories);
+        for (int c = 0; c < categories.Length; c++) Assert.Equal(c + 1, index.Find(categories[c]));
+        foreach (string other in new[] { "x", "1389", "00", "grösse", " " }) Assert.Equal(0, index.Find(other));
+        Assert.Equal(0, new CategoryIndex([]).Find("a"));
+    }
+
+    [Fact]
     public void Ids_values_and_target_follow_the_training_rows_only()
     {
         ColumnSchema schema = ColumnSchema.Learn(Sample(), new ColumnSchemaOptions { Target = "income" }, Training());

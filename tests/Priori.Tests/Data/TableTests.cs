@@ -29,6 +29,20 @@ public sealed class TableTests : IDisposable
         Assert.Contains("row 1", Assert.Throws<InvalidDataException>(() => table["job"].ToNumbers()).Message, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void Numbers_are_those_of_the_general_parser()
+    {
+        var random = new Random(2);
+        string[] texts =
+        [
+            "0", "-0", "+7", "1.", ".5", "-.25", "000123.4500", "123456789012345", "1234567890123456", "0.1234567890123456", "1e3", "-2.5E-7", "Infinity",
+            .. Enumerable.Range(0, 3000).Select(_ => ((random.NextDouble() - 0.5) * Math.Pow(10, random.Next(-3, 9))).ToString("F" + random.Next(0, 9), System.Globalization.CultureInfo.InvariantCulture)),
+        ];
+        double[] expected = [.. texts.Select(text => double.Parse(text, System.Globalization.CultureInfo.InvariantCulture))];
+        Assert.Equal(expected, TableColumn.Texts("x", texts).ToNumbers());
+        foreach (string text in new[] { "-", "+", ".", "--1", "1.2.3", "1 2", "0x1", "1,000" }) Assert.False(TableColumn.Texts("x", [text]).IsNumeric());
+    }
+
     [Theory]
     [InlineData("1\t2.5\ta,b\n3\t4\tc\n")]
     [InlineData("1;2.5;a,b\n3;4;c,d\n")]
@@ -40,6 +54,15 @@ public sealed class TableTests : IDisposable
         Assert.Equal(["column1", "column2", "column3"], table.Columns);
         Assert.Equal(["1", "3"], table["column1"]);
         Assert.Equal(2.5, table["column2"].ToNumbers()[0]);
+    }
+
+    [Fact]
+    public void Rows_with_and_without_quotes_read_alike()
+    {
+        Table table = Read("a,b,c\n 1 ,NA,\u00a0x\u00a0\n\" 1 \",\"NA\",\"\u00a0x\u00a0\"\r\n,?,\"y\"\nNAN,N,nan\n,,\n1,2,3");
+        Assert.Equal(["1", "1", null, "NAN", null, "1"], table["a"]);
+        Assert.Equal([null, null, null, "N", null, "2"], table["b"]);
+        Assert.Equal(["x", "x", "y", null, null, "3"], table["c"]);
     }
 
     [Fact]

@@ -66,6 +66,58 @@ public class SparseTests
         Assert.True((Sparse.Entmax(x.to(ScalarType.Float32), alpha, 1) - p).abs().max().item<double>() < 1e-5);
     }
 
+    [Theory]
+    [InlineData(1.01, 1e-13, 2e-6)]
+    [InlineData(1.3, 1e-13, 5e-7)]
+    [InlineData(1.5, 1e-13, 1e-6)]
+    [InlineData(1.7, 1e-13, 1e-6)]
+    [InlineData(2, 1e-13, 1e-6)]
+    [InlineData(2.5, 1e-12, 2e-5)]
+    [InlineData(4, 1e-9, 1e-2)] // p = u^(1/3): what rounds off u weighs much in small probabilities
+    public void Newton_in_memory_agrees_with_sorting_and_bisection(double alpha, double tolerance, double floatTolerance)
+    {
+        foreach (int m in new[] { 1, 2, 10, 33, 512 })
+        {
+            Tensor x = randn([37, m], ScalarType.Float64, generator: new Generator((ulong)m)) * 3;
+            x[0].fill_(1.5);
+            x[1, 0] = 1e6;
+            (Tensor p, Tensor? s, Tensor? weights) = Sparse.Project(x, alpha, -1, null);
+            (Tensor p2, Tensor? s2, Tensor? weights2) = Sparse.Project(x, alpha, -1, null, fused: false);
+            Assert.True((p - p2).abs().max().item<double>() < tolerance);
+            Assert.True((Sparse.Project(x, alpha, -1, null, backward: false).P - p).abs().max().item<double>() == 0);
+            Assert.True((weights! - weights2!).abs().max().item<double>() < 1e4 * tolerance);
+            Assert.True(((s! - s2!) / (1 + s2!)).abs().max().item<double>() < 1e6 * tolerance);
+            Assert.True((Sparse.Entmax(x.to(ScalarType.Float32), alpha) - p).abs().max().item<double>() < floatTolerance);
+        }
+    }
+
+    [Theory]
+    [InlineData(1.7, ScalarType.Float32)]
+    [InlineData(2.5, ScalarType.Float64)]
+    public void A_row_does_not_depend_on_its_neighbours_or_on_the_threads(double alpha, ScalarType type)
+    {
+        Tensor x = randn([4001, 10], type, generator: new Generator(7)) * 2, p = Sparse.Entmax(x, alpha);
+        foreach (int row in new[] { 0, 1, 2000, 4000 }) Assert.True((Sparse.Entmax(x[row], alpha) - p[row]).abs().max().ToDouble() == 0);
+        int threads = get_num_threads();
+        try
+        {
+            set_num_threads(2);
+            Assert.True((Sparse.Entmax(x, alpha) - p).abs().max().ToDouble() == 0);
+        }
+        finally
+        {
+            set_num_threads(threads);
+        }
+    }
+
+    [Fact]
+    public void Long_rows_and_empty_batches_are_taken()
+    {
+        Tensor x = randn([3, 700], ScalarType.Float64, generator: new Generator(8));
+        Assert.True((Sparse.Entmax(x, 1.7).sum(1) - 1).abs().max().item<double>() < 1e-12);
+        Assert.Equal([0, 4], Sparse.Entmax(zeros(0, 4), 1.7).shape);
+    }
+
     [Fact]
     public void Row_0_of_the_Jacobian_matches_the_worked_example()
     {
