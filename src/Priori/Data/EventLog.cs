@@ -111,6 +111,18 @@ public sealed class EventLog
         return Of(TableReader.Blocks(path, 1 << 16, options), columns);
     }
 
+    /// <summary>The events of a file in its order, in constant memory, for files larger than memory. Rows without user, item or time are skipped.</summary>
+    /// <param name="path">The file.</param>
+    /// <param name="columns">Which columns are an event; categories are not read.</param>
+    /// <param name="options">How text is read; by default everything is found out.</param>
+    /// <exception cref="BadInputException">A column is not there or a time cannot be read, when the row is reached.</exception>
+    public static IEnumerable<(string User, string Item, double Time)> Stream(string path, EventColumns columns, TableOptions? options = null)
+    {
+        ArgumentNullException.ThrowIfNull(columns);
+        if (!File.Exists(path)) throw new BadInputException($"{path} does not exist; a table of events is needed.");
+        return Rows(TableReader.Blocks(path, 1 << 14, options), columns with { Categories = null }).Select(e => (e.Block[columns.User][e.Row]!, e.Block[columns.Item][e.Row]!, e.Time));
+    }
+
     /// <summary>The events of a table; as <see cref="Read"/>.</summary>
     /// <param name="table">The table.</param>
     /// <param name="columns">Which columns are an event.</param>
@@ -131,25 +143,17 @@ public sealed class EventLog
         List<double> time = [];
         long rows = 0;
         string source = "";
-        var clock = new EventClock(columns.Time);
-        foreach (Table block in blocks)
+        foreach (var (block, row, when) in Rows(blocks, columns, block => (source, rows) = (block.Source, block.FirstRow + block.RowCount)))
         {
-            source = block.Source;
-            TableColumn userColumn = Column(block, columns.User), itemColumn = Column(block, columns.Item);
-            TableColumn? timeColumn = columns.Time is null ? null : Column(block, columns.Time);
-            TableColumn[] categories = [.. (columns.Categories ?? []).Select(name => Column(block, name))];
-            for (int row = 0; row < block.RowCount; row++, rows++)
+            time.Add(when);
+            user.Add(users.Code(block[columns.User].Characters(row)));
+            int code = things.Code(block[columns.Item].Characters(row));
+            item.Add(code);
+            for (int c = 0; c < values.Length; c++)
             {
-                if (userColumn.IsMissing(row) || itemColumn.IsMissing(row) || (timeColumn?.IsMissing(row) ?? false)) continue;
-                time.Add(timeColumn is null ? rows : clock.Read(block, timeColumn, row));
-                user.Add(users.Code(userColumn.Characters(row)));
-                int code = things.Code(itemColumn.Characters(row));
-                item.Add(code);
-                for (int c = 0; c < values.Length; c++)
-                {
-                    if (code == ofItem[c].Count) ofItem[c].Add(-1);
-                    if (ofItem[c][code] < 0 && !categories[c].IsMissing(row)) ofItem[c][code] = values[c].Code(categories[c].Characters(row));
-                }
+                if (code == ofItem[c].Count) ofItem[c].Add(-1);
+                TableColumn category = block[columns.Categories![c]];
+                if (ofItem[c][code] < 0 && !category.IsMissing(row)) ofItem[c][code] = values[c].Code(category.Characters(row));
             }
         }
         if (user.Count == 0)
@@ -157,6 +161,24 @@ public sealed class EventLog
         for (int c = 0; c < values.Length; c++)
             if (values[c].Names.Count == 0) throw new BadInputException($"{source}: column '{columns.Categories![c]}' has no value in any row; leave it out of the categories.");
         return new EventLog(user, item, time, users.Names, things.Names, [.. values.Select((v, c) => new ItemCategory(columns.Categories![c], v.Names, ofItem[c]))], rows - user.Count);
+    }
+
+    /// <summary>The rows that are events, in the order of the file, with their times.</summary>
+    private static IEnumerable<(Table Block, int Row, double Time)> Rows(IEnumerable<Table> blocks, EventColumns columns, Action<Table>? begin = null)
+    {
+        var clock = new EventClock(columns.Time);
+        foreach (Table block in blocks)
+        {
+            begin?.Invoke(block);
+            TableColumn user = Column(block, columns.User), item = Column(block, columns.Item);
+            TableColumn? time = columns.Time is null ? null : Column(block, columns.Time);
+            foreach (string category in columns.Categories ?? []) Column(block, category);
+            for (int row = 0; row < block.RowCount; row++)
+            {
+                if (user.IsMissing(row) || item.IsMissing(row) || (time?.IsMissing(row) ?? false)) continue;
+                yield return (block, row, time is null ? block.FirstRow + row : clock.Read(block, time, row));
+            }
+        }
     }
 
     private static TableColumn Column(Table table, string name) => table.Has(name)
@@ -188,7 +210,6 @@ public sealed class EventLog
 }
 
 /// <summary>Reads a column of times: all numbers, or all dates.</summary>
-/// <param name="name">The column.</param>
 internal sealed class EventClock(string? name)
 {
     private bool? dates;

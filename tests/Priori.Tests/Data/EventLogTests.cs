@@ -44,6 +44,15 @@ public class EventLogTests
         Assert.Equal([0, 1], log.ItemsOf(0).ToArray());
     }
 
+    [Fact]
+    public void A_stream_gives_the_events_in_the_order_of_the_file()
+    {
+        using var folder = new TemporaryFolder();
+        string path = folder.File("e.csv", "u,i,t\nb,x,7\n,x,2\na,y,3\n");
+        Assert.Equal([("b", "x", 7.0), ("a", "y", 3.0)], EventLog.Stream(path, new EventColumns("u", "i", "t", ["c"])));
+        Assert.Equal([0.0, 1, 2], EventLog.Stream(folder.File("f.csv", "u,i\na,x\na,y\nb,x\n"), new EventColumns("u", "i")).Select(e => e.Time));
+    }
+
     [Theory]
     [InlineData("u,i,t\na,x,1\na,y,soon\n", "row 2: the time 'soon' in column 't' is neither a number nor a date")]
     [InlineData("u,i,t\na,x,1\na,y,2020-01-01\n", "row 2: the time '2020-01-01' in column 't' is a date; rows before it have numbers")]
