@@ -176,7 +176,7 @@ public abstract class ClickRecipe<TOptions> : Recipe<TOptions>
         {
             using var writer = new StreamWriter(stream, leaveOpen: true) { NewLine = "\n" };
             writer.WriteLine(Csv.Line(["row", .. predicted, .. further]));
-            foreach (var (ids, values) in Blocks(context.DataPath, saved))
+            foreach (var (ids, values) in Blocks(context.DataPath, scorer))
             {
                 context.Cancellation.ThrowIfCancellationRequested();
                 using DisposeScope scope = NewDisposeScope();
@@ -221,24 +221,20 @@ public abstract class ClickRecipe<TOptions> : Recipe<TOptions>
     private static string Suffix(TabularDataset data) => data.Report ? $"-{data.Name}" : "";
 
     /// <summary>The rows of a file, encoded, block by block.</summary>
-    private static IEnumerable<(Tensor Ids, Tensor Values)> Blocks(string path, ClickModelDescription model)
+    private static IEnumerable<(Tensor Ids, Tensor Values)> Blocks(string path, ClickScorer scorer)
     {
-        if (model.Schema is null)
+        ClickModelDescription model = scorer.Description;
+        if (model.TakesTables)
         {
-            foreach (LibFmData block in LibFm.Blocks(path, ApplyBlock))
-            {
-                if (block.Ids.size(1) != model.Fields.Count || block.FeatureCount > model.Ids)
-                    throw new BadInputException($"{path}: the model has {model.Fields.Count} fields and ids below {model.Ids}; this file has {block.Ids.size(1)} fields and ids up to {block.FeatureCount - 1}.");
-                block.Labels.Dispose();
-                yield return (block.Ids, block.Values);
-            }
+            foreach (Table block in TableReader.Blocks(path, ApplyBlock)) yield return model.Encode(scorer.Model, block);
             yield break;
         }
-        foreach (Table block in TableReader.Blocks(path, ApplyBlock))
+        foreach (LibFmData block in LibFm.Blocks(path, ApplyBlock))
         {
-            EncodedTable encoded = model.Schema.Encode(block);
-            encoded.Target?.Dispose();
-            yield return (encoded.Ids, encoded.Values);
+            if (block.Ids.size(1) != model.Fields.Count || block.FeatureCount > model.Ids)
+                throw new BadInputException($"{path}: the model has {model.Fields.Count} fields and ids below {model.Ids}; this file has {block.Ids.size(1)} fields and ids up to {block.FeatureCount - 1}.");
+            block.Labels.Dispose();
+            yield return (block.Ids, block.Values);
         }
     }
 }

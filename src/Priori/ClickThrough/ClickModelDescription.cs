@@ -7,6 +7,7 @@ namespace Priori.ClickThrough;
 [JsonPolymorphic(TypeDiscriminatorPropertyName = "model")]
 [JsonDerivedType(typeof(BackboneDescription), "backbone")]
 [JsonDerivedType(typeof(PrunedDescription), "pruned")]
+[JsonDerivedType(typeof(UnifiedEmbeddingDescription), "unified-embedding")]
 public abstract record ClickModelDescription
 {
     /// <summary>What the logits mean.</summary>
@@ -27,9 +28,26 @@ public abstract record ClickModelDescription
     /// <summary>Builds the model, untrained: (ids int64 [batch, fields], values [batch, fields]) to logits [batch, outputs].</summary>
     public abstract Module<Tensor, Tensor, Tensor> Build();
 
+    /// <summary>Whether the model takes the rows of a table, which <see cref="Encode"/> makes its input.</summary>
+    [JsonIgnore]
+    public virtual bool TakesTables => Schema is not null;
+
+    /// <summary>The rows of a table as the model's input.</summary>
+    /// <param name="model">The model that <see cref="Build"/> built.</param>
+    /// <param name="rows">Has the columns that the model was trained with; the target may be absent.</param>
+    /// <exception cref="InvalidOperationException">The model was trained on (id, value) pairs.</exception>
+    /// <exception cref="Priori.Runtime.BadInputException">A column does not fit.</exception>
+    public virtual (Tensor Ids, Tensor Values) Encode(Module<Tensor, Tensor, Tensor> model, Table rows)
+    {
+        if (Schema is null) throw new InvalidOperationException("The model was trained on (id, value) pairs, not on a table: score ids and values.");
+        EncodedTable encoded = Schema.Encode(rows);
+        encoded.Target?.Dispose();
+        return (encoded.Ids, encoded.Values);
+    }
+
     /// <summary>What a class of the target is called.</summary>
     /// <param name="index">The class, from 0.</param>
-    public string ClassName(int index) => Schema?.Target?.Classes[index] ?? index.ToString(System.Globalization.CultureInfo.InvariantCulture);
+    public virtual string ClassName(int index) => Schema?.Target?.Classes[index] ?? index.ToString(System.Globalization.CultureInfo.InvariantCulture);
 }
 
 /// <summary>A <see cref="ClickModel"/> with one plain table.</summary>

@@ -58,10 +58,9 @@ public sealed class ClickScorer : IDisposable
     /// <exception cref="Priori.Runtime.BadInputException">A column does not fit.</exception>
     public Tensor Score(Table rows)
     {
-        if (Description.Schema is null) throw new InvalidOperationException("The model was trained on (id, value) pairs, not on a table: score ids and values.");
         using DisposeScope scope = NewDisposeScope();
-        EncodedTable encoded = Description.Schema.Encode(rows);
-        return Score(encoded.Ids, encoded.Values).MoveToOuterDisposeScope();
+        var (ids, values) = Description.Encode(Model, rows);
+        return Score(ids, values).MoveToOuterDisposeScope();
     }
 
     /// <summary>Frees the model.</summary>

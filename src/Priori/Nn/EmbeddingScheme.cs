@@ -239,10 +239,10 @@ public abstract class EmbeddingScheme : Module<Tensor, Tensor>, IEmbeddingScheme
     internal static ArgumentException Unknown(string name, IReadOnlyList<EmbeddingFeature> features)
         => new($"There is no feature '{name}'; the features are: {string.Join(", ", features.Select(f => f.Name))}.", nameof(name));
 
-    private protected static TorchSharp.Modules.Embedding Table(long rows, long dim, double center = 0)
+    private protected static TorchSharp.Modules.Embedding Table(long rows, long dim, bool sparse = false)
     {
-        TorchSharp.Modules.Embedding table = nn.Embedding(rows, dim);
-        init.uniform_(table.weight!, center - InitialRange, center + InitialRange);
+        TorchSharp.Modules.Embedding table = nn.Embedding(rows, dim, sparse: sparse);
+        init.uniform_(table.weight!, -InitialRange, InitialRange);
         return table;
     }
 

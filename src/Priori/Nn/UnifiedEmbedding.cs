@@ -16,12 +16,16 @@ public sealed class UnifiedEmbedding : EmbeddingScheme
 
     /// <summary>Creates the table, rows uniform in plus or minus 0.05. Features that are added to the configuration later are unknown to it.</summary>
     /// <param name="config">Features, rows and width; at least one feature.</param>
+    /// <param name="sparse">
+    /// Whether the table's gradient is a sparse tensor of the rows that occur, so that a step does not cost as much as the table; needs an optimizer that takes
+    /// it, such as a row-wise one.
+    /// </param>
     /// <exception cref="ArgumentException">There is no feature.</exception>
-    public UnifiedEmbedding(UnifiedEmbeddingConfig config)
+    public UnifiedEmbedding(UnifiedEmbeddingConfig config, bool sparse = false)
         : base(EmbeddingSchemeKind.Multiplexed, true, [.. (config ?? throw new ArgumentNullException(nameof(config))).Features], config.ChunkDim, 1, 1, config.Seed, config.Salted)
     {
         this.config = config;
-        table = Table(config.Rows * config.Tables, config.ChunkDim);
+        table = Table(config.Rows * config.Tables, config.ChunkDim, sparse: sparse);
         RegisterComponents();
     }
 

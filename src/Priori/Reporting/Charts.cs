@@ -220,7 +220,9 @@ public static class Charts
         double[,] cells = (double[,])values.Clone();
         for (int r = 0; r < rows; r++)
             for (int c = 0; c < columns; c++)
-                if (!double.IsFinite(cells[r, c])) cells[r, c] = double.NaN;
+                cells[r, c] = !double.IsFinite(cells[r, c]) ? double.NaN
+                    : high - cells[r, c] < 1e-9 * (high - low) ? high // ScottPlot's interpolated colours fail a rounding error below the end of the range.
+                    : cells[r, c];
 
         Plot plot = Create(title, xLabel, yLabel);
         ScottPlot.Plottables.Heatmap map = plot.Add.Heatmap(cells);
@@ -241,7 +243,7 @@ public static class Charts
                     ScottPlot.Plottables.Text text = plot.Add.Text(Short(values[r, c]), c, rows - 1 - r);
                     text.LabelFontSize = Math.Max(rows, columns) <= 8 ? 14 : 11;
                     text.LabelAlignment = Alignment.MiddleCenter;
-                    ScottPlot.Color cell = map.Colormap.GetColor((values[r, c] - low) / (high - low));
+                    ScottPlot.Color cell = map.Colormap.GetColor((cells[r, c] - low) / (high - low));
                     text.LabelFontColor = (0.299 * cell.R) + (0.587 * cell.G) + (0.114 * cell.B) > 140 ? s_ink : Colors.White;
                 }
             }

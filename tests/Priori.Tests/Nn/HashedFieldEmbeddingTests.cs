@@ -1,4 +1,6 @@
+using Priori.Data;
 using Priori.Nn;
+using Priori.Training;
 
 namespace Priori.Tests.Nn;
 
@@ -17,7 +19,7 @@ public class HashedFieldEmbeddingTests
     {
         var table = new UnifiedEmbedding(Config(pooling));
         using var embedding = new HashedFieldEmbedding(table, s_vocabularies, [1, 1, 3], numbers: 1);
-        Assert.Equal((6, 6), (embedding.Columns, embedding.Fields)); // 2 + 1 + 2 chunks and a number
+        Assert.Equal(6, embedding.Fields); // 2 + 1 + 2 chunks and a number
         Tensor ids = tensor(new long[,] { { 1, 4, 5, 7, 6, 0 }, { 2, 3, 5, 5, 5, 0 } }), values = tensor(new float[,] { { 1, 1, 1, 1, 0, -.5f }, { 1, 1, 0, 0, 0, 2 } });
         Tensor output = embedding.forward(ids, values);
         Assert.Equal([2, 6, 4], output.shape);
@@ -62,6 +64,40 @@ public class HashedFieldEmbeddingTests
         Tensor after = embedding.forward(tensor(new long[,] { { 1, 2, 4 }, { 0, 2, 3 } }), ones(2, 3));
         Assert.True(before[0].equal(after[0]).all().item<bool>());
         Assert.True(after[1].narrow(0, 0, 2).equal(Rows(table, "user", "new")).all().item<bool>()); // a value that training never saw has rows
+    }
+
+    [Theory]
+    [InlineData(EmbeddingSchemeKind.Multiplexed)]
+    [InlineData(EmbeddingSchemeKind.RobeZ)]
+    [InlineData(EmbeddingSchemeKind.MultiHash)]
+    [InlineData(EmbeddingSchemeKind.Collisionless)]
+    public void Rows_encoded_without_a_vocabulary_are_embedded_alike(EmbeddingSchemeKind kind)
+    {
+        var schema = new HashedSchema([new("user", HashedColumnKind.Category), new("color", HashedColumnKind.Category), new("tags", HashedColumnKind.Bag), new("x", HashedColumnKind.Number)], null);
+        HashedTable table = schema.Encode(new Table([TableColumn.Texts("user", ["u1", "zoë"]), TableColumn.Texts("color", ["red", "red"]), TableColumn.Texts("tags", ["x|y|q", null]), TableColumn.Texts("x", ["2", "-1"])]));
+        EmbeddingScheme scheme = EmbeddingScheme.Create(new EmbeddingSchemeOptions { Kind = kind, Features = [new("user", 2), new("color"), new("tags", 2, Pooling.Mean)], Dim = 4, Parameters = 200, Vocabularies = s_vocabularies });
+        using var embedding = new HashedFieldEmbedding(scheme, numbers: 1);
+        var (ids, values) = embedding.Encode(table);
+        Tensor coded = embedding.forward(ids, values);
+        Assert.Throws<ArgumentException>(() => embedding.forward(ids + 100_000, values));
+        embedding.Bind(table.Vocabularies, table.Lengths);
+        Assert.True(embedding.forward(table.Ids, table.Values).allclose(coded, 1e-6));
+        Assert.Equal([2, 6, 4], coded.shape);
+        if (kind == EmbeddingSchemeKind.Collisionless) Assert.Equal(0, coded[1].narrow(0, 0, 2).abs().sum().item<float>()); // "zoë" is not in its vocabulary
+    }
+
+    [Fact]
+    public void Sparse_gradients_touch_the_rows_of_the_batch_alone()
+    {
+        UnifiedEmbeddingConfig config = new UnifiedEmbeddingConfig(1000, 4).AddFeature("user", 2).AddFeature("color");
+        using var table = new UnifiedEmbedding(config, sparse: true);
+        using var optimizer = new RowwiseAdagrad(table.parameters());
+        Tensor before = table.Weight.detach().clone(), codes = config.Encode([["a", "b"], ["red", "red"]]);
+        table.forward(codes).square().sum().backward();
+        optimizer.step();
+        HashSet<long> touched = [.. codes.reshape(-1).data<long>()];
+        Tensor changed = table.Weight.ne(before).any(1);
+        Assert.Equal(touched.Order(), Enumerable.Range(0, 1000).Select(r => (long)r).Where(r => changed[r].item<bool>()));
     }
 
     [Fact]

@@ -22,6 +22,7 @@ public sealed class ChartsTests
         ("bars", () => Charts.Bars("Accuracy by arm", "Accuracy (%)", [("Cross-entropy", [61, 63.5, 60]), ("Mixup", [70, 72, 71]), ("ELR", [88, 89.5, 90]), ("Clean", [95, 94, 95])])),
         ("groups", () => Charts.GroupedBars("AUC by dataset", "AUC", ["Frappe", "MovieLens", "Criteo sample", "Adult"], [("FM", [[0.9], [0.8, 0.79], [0.7], [0.86]]), ("ARM-Net", [[0.95], [0.82, 0.84], [0.72], [0.9]])])),
         ("heatmap", () => Charts.Heatmap("Correlation of factors", new[,] { { 1, -0.2, 0.05 }, { -0.2, 1, double.NaN }, { 0.05, 0.31, 1 } }, "Latent", "Factor", ["z₁", "z₂", "z₃"], ["shape", "scale", "angle θ"])),
+        ("heatmap-cosines", () => Charts.Heatmap("Cosines", new[,] { { 1, -0.4 }, { -0.4, Math.BitDecrement(1) } }, "", "")),
         ("heatmap-large", () => { double[,] m = new double[50, 80]; for (int r = 0; r < 50; r++) for (int c = 0; c < 80; c++) m[r, c] = r + (c * 0.5); return Charts.Heatmap("Large", m, "Column", "Row"); }),
         ("scatter", () => Charts.Scatter("Embedding", "Component 1", "Component 2", [.. Enumerable.Range(0, 10).Select(d => ($"digit {d}", Enumerable.Range(0, 60).Select(i => Math.Cos(d) + (0.2 * Math.Sin(i * 1.7))).ToArray(), Enumerable.Range(0, 60).Select(i => Math.Sin(d) + (0.2 * Math.Cos(i * 2.3))).ToArray()))])),
         ("histogram", () => Charts.Histogram("Loss per sample", "Loss (nats)", [("clean", [.. Enumerable.Range(0, 500).Select(i => Math.Abs(Math.Sin(i)))]), ("mislabelled", [.. Enumerable.Range(0, 500).Select(i => 1.5 + Math.Cos(i))])])),
