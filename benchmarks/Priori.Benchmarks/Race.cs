@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using System.Text;
+using Priori.Benchmarks.ClickThrough;
 using Priori.Benchmarks.Numerics;
 using Priori.Benchmarks.Training;
 
@@ -46,6 +47,14 @@ internal static class Race
             Add(text, name + ", with a 400-400-400 network", rounds, small.WholeStep, large.WholeStep);
             small.Cleanup();
             large.Cleanup();
+        }
+        foreach (string hidden in new[] { "64-32", "700-700-700-700-700" })
+        {
+            string name = $"A: OptInter's search step, pairs by index_select and combinations looked up, B: pairs concatenated one by one, combinations given (325 pairs, batch 1,000, {hidden}, one thread)";
+            if (!name.Contains(only, StringComparison.Ordinal)) continue;
+            var search = new OptInterBenchmark { Hidden = hidden };
+            search.Setup();
+            Add(text, name, Math.Max(1, rounds / 4), () => search.Vectorized(), () => search.Loop());
         }
         return text.ToString();
     }

@@ -8,6 +8,7 @@ namespace Priori.ClickThrough;
 [JsonDerivedType(typeof(BackboneDescription), "backbone")]
 [JsonDerivedType(typeof(PrunedDescription), "pruned")]
 [JsonDerivedType(typeof(UnifiedEmbeddingDescription), "unified-embedding")]
+[JsonDerivedType(typeof(OptInterDescription), "optinter")]
 public abstract record ClickModelDescription
 {
     /// <summary>What the logits mean.</summary>

@@ -21,7 +21,7 @@ public abstract class OptInterNetwork : Module<Tensor, Tensor, Tensor>
     public virtual IEnumerable<Parameter> ArchParameters => [];
 
     private protected Mlp Classifier(long interactions)
-        => new(Options.Fields * Options.OriginalDim + interactions * Options.CrossDim, Options.Hidden, Options.Outputs, normalization: Normalization.LayerNorm);
+        => new(Options.Fields * Options.OriginalDim + interactions * Options.CrossDim, Options.Hidden, Options.Outputs, normalization: Normalization.LayerNorm, dropout: Options.Dropout);
 
     /// <summary>Factorized interactions [batch, pairs, s2] of factors [batch, fields, s2].</summary>
     private protected Tensor Factorize(Tensor factors, Tensor firsts, Tensor seconds)

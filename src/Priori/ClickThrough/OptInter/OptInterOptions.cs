@@ -53,6 +53,9 @@ public sealed record OptInterOptions
     /// <summary>Hidden widths of the classifier, each with layer normalisation and ReLU.</summary>
     public IReadOnlyList<long> Hidden { get; init; } = [700, 700, 700, 700, 700];
 
+    /// <summary>Dropout probability after each hidden layer, in [0, 1). Paper: none.</summary>
+    public double Dropout { get; init; }
+
     /// <summary>The product of a factorized interaction.</summary>
     public Factorization Factorization { get; init; } = Factorization.Hadamard;
 
