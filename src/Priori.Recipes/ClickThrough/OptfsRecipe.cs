@@ -17,12 +17,12 @@ public sealed record OptfsRecipeOptions : ClickOptions
     public string Model { get; init; } = "deep-fm";
 
     /// <summary>Variants of the method.</summary>
-    [Option("Variants beside the method: the true set (generated data only), random and lottery-ticket initialisation, no retraining.", Choices = ["oracle", "random", "lottery", "no-retrain"])]
-    public IReadOnlyList<string> Variants { get; init; } = [];
+    [Option("Variants beside the method: the true set (generated data only), random and lottery-ticket initialisation, no retraining; by default all, on own data none.", Choices = ["oracle", "random", "lottery", "no-retrain"])]
+    public IReadOnlyList<string>? Variants { get; init; }
 
     /// <summary>Further base models.</summary>
-    [Option("Further base models, with and without OptFS, to compare.", Choices = ["fm", "deep-fm", "dcn", "ipnn", "dnn", "dcn-v2"])]
-    public IReadOnlyList<string> FurtherModels { get; init; } = [];
+    [Option("Further base models, with and without OptFS, to compare; by default fm, dcn and ipnn, on own data none.", Choices = ["fm", "deep-fm", "dcn", "ipnn", "dnn", "dcn-v2"])]
+    public IReadOnlyList<string>? FurtherModels { get; init; }
 
     /// <summary>Penalty.</summary>
     [Option("Penalty lambda: what a value must save of the mean loss to be kept; by default 0.6 / training rows.", Min = 0)]
@@ -69,8 +69,8 @@ public sealed record OptfsRecipeOptions : ClickOptions
     {
         base.Validate();
         if (RewindEpoch >= SearchEpochs) throw new BadInputException($"Option 'rewind-epoch' is {RewindEpoch}; it must be below search-epochs, {SearchEpochs}.");
-        if (FurtherModels.Contains(Model)) throw new BadInputException($"Option 'further-models' names the base model {Model} again.");
-        if (Published != "none" && (FurtherModels.Append(Model).Any(m => m is "dnn" or "dcn-v2"))) throw new BadInputException("Option 'published' has settings for fm, deep-fm, dcn and ipnn.");
+        if (FurtherModels?.Contains(Model) == true) throw new BadInputException($"Option 'further-models' names the base model {Model} again.");
+        if (Published != "none" && ((FurtherModels ?? []).Append(Model).Any(m => m is "dnn" or "dcn-v2"))) throw new BadInputException("Option 'published' has settings for fm, deep-fm, dcn and ipnn.");
     }
 
     /// <summary>The library's settings for a model and a number of training rows.</summary>
@@ -94,6 +94,7 @@ public sealed class OptfsRecipe : ClickRecipe<OptfsRecipeOptions>
     private const int GeneratedRows = 30_000, HistogramBins = 24, FieldsShown = 40;
     private const double HistogramLow = -1.2, HistogramHigh = 1.2;
     private const string Generated = "useful-value log";
+    private static readonly string[] s_variants = ["oracle", "random", "lottery", "no-retrain"], s_models = ["fm", "dcn", "ipnn"];
 
     /// <inheritdoc/>
     public override string Id => "optfs";
@@ -123,7 +124,6 @@ public sealed class OptfsRecipe : ClickRecipe<OptfsRecipeOptions>
         var full = new OptfsRecipeOptions
         {
             EmbeddingDim = 8, MlpHidden = [64, 32], LearningRate = 2e-3, WeightDecay = 1e-6, Numbers = FieldKind.Quantiles, Frappe = true,
-            Variants = ["oracle", "random", "lottery", "no-retrain"], FurtherModels = ["fm", "dcn", "ipnn"],
         };
         return budget switch
         {
@@ -154,7 +154,7 @@ public sealed class OptfsRecipe : ClickRecipe<OptfsRecipeOptions>
         if (context.DataFolder.Find(TabularDataset.Frappe) is { } folder)
         {
             TabularDataset frappe = TabularDataset.ReadFrappe(folder, options.Rows) with { Report = true };
-            Study(context, options with { FurtherModels = [], Variants = [.. options.Variants.Where(v => v != "oracle")] }, [.. context.Seeds.Select(_ => frappe)], useful: null);
+            Study(context, options with { FurtherModels = [] }, [.. context.Seeds.Select(_ => frappe)], useful: null);
         }
         else context.Note("Frappe is not in the data folder; the run on real data was left out.");
     }
@@ -180,12 +180,14 @@ public sealed class OptfsRecipe : ClickRecipe<OptfsRecipeOptions>
     private static void Study(RunContext context, OptfsRecipeOptions options, TabularDataset[] data, bool[][]? useful)
     {
         context.UsedData(data[0].Description);
+        IReadOnlyList<string> variants = options.Variants ?? (data[0].Own ? [] : s_variants);
+        IReadOnlyList<string> models = options.FurtherModels ?? (data[0].Own ? [] : [.. s_models.Where(m => m != options.Model)]);
         string prefix = data[0].Report ? $"{data[0].Name} " : "";
         double lambda = options.Search(Kind(options.Model), data[0].Train.Count).Lambda;
         List<Arm> arms = [new("backbone", options.Model, "backbone", lambda), new("optfs", options.Model, "optfs", lambda)];
-        arms.AddRange(options.Variants.Where(v => v != "oracle" || useful is not null).Select(v => new Arm(v is "random" or "lottery" ? $"optfs-{v}" : v, options.Model, v, lambda)));
+        arms.AddRange(variants.Where(v => v != "oracle" || useful is not null).Select(v => new Arm(v is "random" or "lottery" ? $"optfs-{v}" : v, options.Model, v, lambda)));
         arms.AddRange(options.Sweep.Select(factor => new Arm(string.Create(CultureInfo.InvariantCulture, $"optfs lambda {lambda * factor:G2}"), options.Model, "optfs", lambda * factor)));
-        foreach (string model in options.FurtherModels)
+        foreach (string model in models)
         {
             double own = options.Search(Kind(model), data[0].Train.Count).Lambda;
             arms.AddRange([new Arm(model, model, "backbone", own), new Arm($"{model}+optfs", model, "optfs", own)]);
@@ -199,7 +201,7 @@ public sealed class OptfsRecipe : ClickRecipe<OptfsRecipeOptions>
         ReportModels(context, data[0], results, further);
         string label = prefix.Length == 0 ? "" : $"{data[0].Name}: ";
         context.Compare(useful is null ? null : "auc", $"{label}optfs - backbone", results["optfs"], results["backbone"], metric);
-        foreach (string name in results.Keys.Where(n => n is not ("optfs" or "backbone") && !options.FurtherModels.Contains(n)))
+        foreach (string name in results.Keys.Where(n => n is not ("optfs" or "backbone") && !models.Contains(n)))
         {
             string baseline = name.EndsWith("+optfs", StringComparison.Ordinal) ? name[..^"+optfs".Length] : name.StartsWith("optfs lambda", StringComparison.Ordinal) || name == "oracle" ? "backbone" : "optfs";
             context.Compare(null, $"{label}{name} - {baseline}", results[name], results[baseline], metric);
