@@ -245,6 +245,7 @@ public sealed class OptfsRecipe : ClickRecipe<OptfsRecipeOptions>
         FeatureGate gate = FeatureGate.Of(model);
         using FeatureSetResult found = OptFs.Search(model, data.Task, train, search, settings, Watch, run.Trainer, run.Cancellation);
         foreach (var (name, values) in found.History.Series) run.Series($"search {name}", [.. Enumerable.Range(1, values.Length).Select(e => (double)e)], values);
+        run.Metric("search_ms_per_step", 1000 * found.History.Seconds / found.History.Steps);
         run.Metric("keep_ratio", found.KeepRatio);
         run.Tensor("gamma", found.Gamma);
         if (useful is not null)

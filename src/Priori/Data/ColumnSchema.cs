@@ -308,9 +308,10 @@ public sealed class ColumnSchema
         var field = new SchemaField(column.Name, kind, hasMissing) { Median = Quantile(numbers, 0.5) };
         if (kind == FieldKind.Quantiles)
         {
-            // An edge at the least number would leave the bucket below it empty.
-            double[] edges = Enumerable.Range(1, options.Buckets - 1).Select(i => Quantile(numbers, (double)i / options.Buckets)).Distinct().Where(edge => edge > numbers[0]).ToArray();
-            return field with { Edges = edges };
+            // An edge at the least number would leave the bucket below it empty: that number has a bucket of its own, as the zeros of a column that is mostly zero.
+            int above = Array.FindIndex(numbers, number => number > numbers[0]);
+            if (above < 0) return field;
+            return field with { Edges = [.. Enumerable.Range(1, options.Buckets - 1).Select(i => Math.Max(Quantile(numbers, (double)i / options.Buckets), numbers[above])).Distinct()] };
         }
         if (options.Scaling == NumericScaling.Standardize)
         {

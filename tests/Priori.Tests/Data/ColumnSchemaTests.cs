@@ -104,6 +104,16 @@ public sealed class ColumnSchemaTests : IDisposable
     }
 
     [Fact]
+    public void Zeros_of_a_column_that_is_mostly_zero_have_a_bucket_of_their_own()
+    {
+        var table = new Table([TableColumn.Numbers("gain", [.. new double[95], 3, 7, 7, 9, 50]), TableColumn.Numbers("hours", [.. Enumerable.Repeat(40.0, 60), .. Enumerable.Range(41, 40).Select(i => (double)i)])]);
+        ColumnSchema schema = ColumnSchema.Learn(table, new ColumnSchemaOptions { NumericKind = FieldKind.Quantiles, Buckets = 10 });
+        Assert.Equal([3.0], schema.Fields[0].Edges);
+        Assert.Equal(41, schema.Fields[1].Edges[0]);
+        Assert.Equal(5, schema.Encode(table).Ids.select(1, 0).sum().item<long>());
+    }
+
+    [Fact]
     public void Rare_categories_share_the_id_of_the_unknown_ones()
     {
         var table = new Table([TableColumn.Texts("x", ["a", "a", "b", "c", "c"])]);
