@@ -12,7 +12,7 @@ namespace Priori.Recipes.ClickThrough;
 public abstract record ClickOptions : RecipeOptions
 {
     /// <summary>Rows used.</summary>
-    [Option("Rows of the generated log, and most rows used of other data; 0 is all (60,000 generated).", Min = 0)]
+    [Option("Rows of the generated log, and most rows used of other data; 0 is all, and the recipe's own number of generated ones.", Min = 0)]
     public int Rows { get; init; }
 
     /// <summary>Embedding width.</summary>
@@ -36,15 +36,15 @@ public abstract record ClickOptions : RecipeOptions
     public double WeightDecay { get; init; }
 
     /// <summary>Batch size.</summary>
-    [Option("Rows in a batch; by default 1024, on own data a hundredth of the training rows within 32..1024.", Min = 2)]
+    [Option("Rows in a batch; by default the recipe's, on own data a hundredth of the training rows within 32..1024.", Min = 2)]
     public int? BatchSize { get; init; }
 
     /// <summary>Epochs.</summary>
-    [Option("Most epochs; by default 8, on own data 50.", Min = 1)]
+    [Option("Most epochs; by default the recipe's, on own data 50.", Min = 1)]
     public int? Epochs { get; init; }
 
     /// <summary>Patience.</summary>
-    [Option("Epochs without a better validation figure before training stops; by default 2, on own data 5.", Min = 1)]
+    [Option("Epochs without a better validation figure before training stops; by default the recipe's, on own data 5.", Min = 1)]
     public int? Patience { get; init; }
 
     /// <summary>Encoding of numeric columns.</summary>

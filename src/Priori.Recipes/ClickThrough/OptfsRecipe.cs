@@ -37,16 +37,16 @@ public sealed record OptfsRecipeOptions : ClickOptions
     public double FinalTemperature { get; init; } = 200;
 
     /// <summary>Search epochs.</summary>
-    [Option("Search epochs.", Min = 2)]
-    public int SearchEpochs { get; init; } = 8;
+    [Option("Search epochs; by default 8 on the generated log, 20 elsewhere.", Min = 2)]
+    public int? SearchEpochs { get; init; }
 
     /// <summary>Rewind epoch.</summary>
     [Option("Search epoch, from 0, at whose beginning the weights are kept to retrain from.", Min = 0)]
     public int RewindEpoch { get; init; } = 1;
 
     /// <summary>Learning rate of the gates.</summary>
-    [Option("Adam's learning rate of the gates; 0 for that of the weights, as in the paper.", Min = 0)]
-    public double GateLearningRate { get; init; } = 1e-2;
+    [Option("Adam's learning rate of the gates; by default 0.01 on the generated log, whose search is short, elsewhere that of the weights, as in the paper.", Min = 1e-8)]
+    public double? GateLearningRate { get; init; }
 
     /// <summary>Normalisation.</summary>
     [Option("What follows each hidden layer of the MLPs.")]
@@ -68,20 +68,21 @@ public sealed record OptfsRecipeOptions : ClickOptions
     public override void Validate()
     {
         base.Validate();
-        if (RewindEpoch >= SearchEpochs) throw new BadInputException($"Option 'rewind-epoch' is {RewindEpoch}; it must be below search-epochs, {SearchEpochs}.");
+        int epochs = SearchEpochs ?? OptfsRecipe.ShortSearch;
+        if (RewindEpoch >= epochs) throw new BadInputException($"Option 'rewind-epoch' is {RewindEpoch}; it must be below search-epochs, {epochs}.");
         if (FurtherModels?.Contains(Model) == true) throw new BadInputException($"Option 'further-models' names the base model {Model} again.");
         if (Published != "none" && ((FurtherModels ?? []).Append(Model).Any(m => m is "dnn" or "dcn-v2"))) throw new BadInputException("Option 'published' has settings for fm, deep-fm, dcn and ipnn.");
     }
 
-    /// <summary>The library's settings for a model and a number of training rows.</summary>
-    internal OptFsOptions Search(BackboneKind kind, long trainingRows) => Published != "none" ? OptFsOptions.Published(Published, kind) : new OptFsOptions
+    /// <summary>The library's settings for a model and a dataset.</summary>
+    internal OptFsOptions Search(BackboneKind kind, TabularDataset data) => Published != "none" ? OptFsOptions.Published(Published, kind) : new OptFsOptions
     {
-        Lambda = Lambda ?? OptfsRecipe.LossPerValue / trainingRows,
+        Lambda = Lambda ?? OptfsRecipe.LossPerValue / data.Train.Count,
         FinalTemperature = FinalTemperature,
-        SearchEpochs = SearchEpochs,
+        SearchEpochs = SearchEpochs ?? (OptfsRecipe.IsGenerated(data) ? OptfsRecipe.ShortSearch : 20),
         RewindEpoch = RewindEpoch,
         LearningRate = LearningRate,
-        GateLearningRate = GateLearningRate > 0 ? GateLearningRate : null,
+        GateLearningRate = GateLearningRate ?? (OptfsRecipe.IsGenerated(data) ? 1e-2 : null),
         WeightDecay = WeightDecay,
     };
 }
@@ -91,6 +92,7 @@ public sealed class OptfsRecipe : ClickRecipe<OptfsRecipeOptions>
 {
     // lambda * training rows: what a value must save of the summed loss. The card's working point, 3e-5 at 20,000 rows; the authors' 1e-8 .. 2e-9 on Criteo's 3.7e7 rows are 0.07 .. 0.4.
     internal const double LossPerValue = 0.6;
+    internal const int ShortSearch = 8;
     private const int GeneratedRows = 30_000, HistogramBins = 24, FieldsShown = 40;
     private const double HistogramLow = -1.2, HistogramHigh = 1.2;
     private const string Generated = "useful-value log";
@@ -159,6 +161,8 @@ public sealed class OptfsRecipe : ClickRecipe<OptfsRecipeOptions>
         else context.Note("Frappe is not in the data folder; the run on real data was left out.");
     }
 
+    internal static bool IsGenerated(TabularDataset data) => !data.Own && data.Name == Generated;
+
     /// <summary>A generated log, split 20 : 4 : 6 in the order of its independent rows, and which of its values are useful.</summary>
     private static (TabularDataset Data, bool[] Useful) Generate(int rows, int seed)
     {
@@ -183,13 +187,13 @@ public sealed class OptfsRecipe : ClickRecipe<OptfsRecipeOptions>
         IReadOnlyList<string> variants = options.Variants ?? (data[0].Own ? [] : s_variants);
         IReadOnlyList<string> models = options.FurtherModels ?? (data[0].Own ? [] : [.. s_models.Where(m => m != options.Model)]);
         string prefix = data[0].Report ? $"{data[0].Name} " : "";
-        double lambda = options.Search(Kind(options.Model), data[0].Train.Count).Lambda;
+        double lambda = options.Search(Kind(options.Model), data[0]).Lambda;
         List<Arm> arms = [new("backbone", options.Model, "backbone", lambda), new("optfs", options.Model, "optfs", lambda)];
         arms.AddRange(variants.Where(v => v != "oracle" || useful is not null).Select(v => new Arm(v is "random" or "lottery" ? $"optfs-{v}" : v, options.Model, v, lambda)));
         arms.AddRange(options.Sweep.Select(factor => new Arm(string.Create(CultureInfo.InvariantCulture, $"optfs lambda {lambda * factor:G2}"), options.Model, "optfs", lambda * factor)));
         foreach (string model in models)
         {
-            double own = options.Search(Kind(model), data[0].Train.Count).Lambda;
+            double own = options.Search(Kind(model), data[0]).Lambda;
             arms.AddRange([new Arm(model, model, "backbone", own), new Arm($"{model}+optfs", model, "optfs", own)]);
         }
         Dictionary<string, ArmResult[]> results = arms.DistinctBy(a => a.Name).ToDictionary(arm => arm.Name, arm => context.Seeds
@@ -215,17 +219,17 @@ public sealed class OptfsRecipe : ClickRecipe<OptfsRecipeOptions>
     private static void Train(ArmRun run, Arm arm, TabularDataset data, OptfsRecipeOptions options, bool[]? useful)
     {
         BackboneKind kind = Kind(arm.Model);
-        OptFsOptions search = options.Search(kind, data.Train.Count) with { Lambda = arm.Lambda };
+        OptFsOptions search = options.Search(kind, data) with { Lambda = arm.Lambda };
         var backbone = new BackboneOptions
         {
             Fields = data.Fields.Count, EmbeddingDim = options.EmbeddingDim, Outputs = data.Task.Outputs, MlpHidden = options.MlpHidden, Dropout = options.Dropout,
             Normalization = options.Normalization, FirstOrder = false,
         };
-        TrainerOptions settings = Settings(options, data) with
+        TrainerOptions settings = data.Own ? Settings(options, data) : new TrainerOptions
         {
             Epochs = options.Epochs ?? 20,
-            BatchSize = options.BatchSize ?? (data.Own ? (int)Math.Clamp(data.Train.Count / 100, 32, 4096) : 512),
-            EarlyStopping = new EarlyStopping(data.Task.Metric, options.Patience ?? 1),
+            BatchSize = options.BatchSize ?? 512,
+            EarlyStopping = new EarlyStopping(data.Task.Metric, options.Patience ?? (IsGenerated(data) ? 1 : 5)),
         };
         TensorSource train = data.Train.Source();
         ClickModel model = Build(gated: arm.Variant != "backbone");
@@ -358,7 +362,7 @@ public sealed class OptfsRecipe : ClickRecipe<OptfsRecipeOptions>
     {
         string metric = data.Task.Metric, suffix = data.Report ? $"-{data.Name}" : "";
         ArmResult best = results["optfs"].MaxBy(r => r["validation"])!, before = results["backbone"].First(r => r.Seed == best.Seed);
-        if (data.Name == Generated) data = Generate((int)(data.Train.Count + data.Valid.Count + data.Test.Count), best.Seed).Data;
+        if (IsGenerated(data)) data = Generate((int)(data.Train.Count + data.Valid.Count + data.Test.Count), best.Seed).Data;
         var vocabulary = new Vocabulary(data);
         float[] gamma = [.. best.Tensor("gamma").data<float>()];
         Csv.Write(context.OutputPath($"feature_set{suffix}.csv"), ["field", "value", "frequency", "gamma", "kept"],
