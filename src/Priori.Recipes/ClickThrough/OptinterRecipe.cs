@@ -211,7 +211,7 @@ public sealed class OptinterRecipe : ClickRecipe<OptinterRecipeOptions>
         Runtime.Seeds.Set(Runtime.Seeds.Derive(run.Seed, 2)); // All plans of a seed start alike, whether they were searched for or not.
         var model = new OptInterModel(network, plan, vocabulary);
         model.to(run.Device);
-        TrainerOptions settings = data.Own || options.Epochs is not null ? Settings(options, data) : Settings(options with { Epochs = 3, BatchSize = options.BatchSize ?? 512, Patience = options.Patience ?? 3 }, data);
+        TrainerOptions settings = Settings(data.Planted is null ? options : options with { Epochs = options.Epochs ?? 3, BatchSize = options.BatchSize ?? 512, Patience = options.Patience ?? 3 }, data);
         var training = new OptInterTraining { LearningRate = options.LearningRate, CrossWeightDecay = options.CrossWeightDecay, BatchSize = settings.BatchSize, Epochs = settings.Epochs, Patience = settings.EarlyStopping!.Patience };
         TrainingHistory history = OptInter.Retrain(model, data.Train.Ids, data.Train.Values, data.Train.Target, training, data.Task, m => Evaluate(m, data, data.Valid), run.Trainer, run.Device, run.Cancellation);
         double validation = Record(run, model, data, history);
