@@ -387,6 +387,6 @@ public static class PermutedLeastSquares
 
         public Tensor Apply(Tensor z, Tensor weight, Tensor? bias) => _layer.Kind == LayerKind.Linear
             ? F.linear(z, weight, bias)
-            : AlignedConvolution.Apply(z, weight, bias, _layer.Stride, _layer.Padding, _layer.Dilation);
+            : F.conv2d(z, weight, bias, [_layer.Stride, _layer.Stride], [_layer.Padding, _layer.Padding], [_layer.Dilation, _layer.Dilation]);
     }
 }

@@ -110,7 +110,7 @@ public sealed class Network : Module<Tensor, Tensor>
         switch (layer.Kind)
         {
             case LayerKind.Linear: return Call(nn.Linear(units, layer.Width, layer.Bias));
-            case LayerKind.Conv2d: return Call(new AlignedConvolution(units, layer.Width, layer.Kernel, layer.Stride, layer.Padding, layer.Dilation, layer.Groups, layer.Bias));
+            case LayerKind.Conv2d: return Call(nn.Conv2d(units, layer.Width, layer.Kernel, layer.Stride, layer.Padding, layer.Dilation, groups: layer.Groups, bias: layer.Bias));
             case LayerKind.BatchNorm: return Call(input.Length == 1 ? nn.BatchNorm1d(units, layer.Epsilon) : nn.BatchNorm2d(units, layer.Epsilon));
             case LayerKind.LayerNorm: return Call(nn.LayerNorm(units, layer.Epsilon));
             case LayerKind.Relu: return x => F.relu(x[0]);

@@ -93,8 +93,8 @@ public static class ResNet
     private static Network Build(int depth, long classes, ResNetStem stem, long width, long inputChannels, long? imageSize)
     {
         var network = new Network(Describe(depth, classes, stem, width, inputChannels, imageSize));
-        foreach (AlignedConvolution convolution in network.WeightedLayers.Values.OfType<AlignedConvolution>())
-            init.kaiming_normal_(convolution.Weight, mode: init.FanInOut.FanOut, nonlinearity: init.NonlinearityType.ReLU); // He et al., ICCV 2015
+        foreach (TorchSharp.Modules.Conv2d convolution in network.WeightedLayers.Values.OfType<TorchSharp.Modules.Conv2d>())
+            init.kaiming_normal_(convolution.weight, mode: init.FanInOut.FanOut, nonlinearity: init.NonlinearityType.ReLU); // He et al., ICCV 2015
         return network;
     }
 }
