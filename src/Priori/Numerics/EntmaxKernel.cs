@@ -122,44 +122,8 @@ internal static unsafe class EntmaxKernel
         Vector<T> support = Vector.GreaterThan(u, Vector<T>.Zero);
         if (power == T.Zero) return support & Vector<T>.One;
         if (power == T.One) return support & u;
-        if (typeof(T) == typeof(float)) return support & Exp2(Log2(u.As<T, float>()) * float.CreateTruncating(power)).As<float, T>();
+        if (typeof(T) == typeof(float)) return support & VectorMath.Exp2(VectorMath.Log2(u.As<T, float>()) * float.CreateTruncating(power)).As<float, T>();
         Vector<double> logarithm = Vector.Log(Vector.Max(u.As<T, double>(), new Vector<double>(1e-300)));
         return support & Vector.Exp(logarithm * double.CreateTruncating(power)).As<double, T>();
-    }
-
-    /// <summary>The logarithm of a positive float by the rational approximation of the Cephes library (S. Moshier, logf), to the last bit or two.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector<float> Log2(Vector<float> x)
-    {
-        Vector<int> bits = Vector.Max(x, new Vector<float>(1e-37f)).As<float, int>(), exponent = (bits - new Vector<int>(0x3F3504F3)) >> 23; // The mantissa is in [sqrt(1/2), sqrt(2)).
-        Vector<float> r = (bits - (exponent << 23)).As<int, float>() - Vector<float>.One, square = r * r;
-        Vector<float> series = new(7.0376836292e-2f);
-        series = Vector.FusedMultiplyAdd(series, r, new(-1.1514610310e-1f));
-        series = Vector.FusedMultiplyAdd(series, r, new(1.1676998740e-1f));
-        series = Vector.FusedMultiplyAdd(series, r, new(-1.2420140846e-1f));
-        series = Vector.FusedMultiplyAdd(series, r, new(1.4249322787e-1f));
-        series = Vector.FusedMultiplyAdd(series, r, new(-1.6668057665e-1f));
-        series = Vector.FusedMultiplyAdd(series, r, new(2.0000714765e-1f));
-        series = Vector.FusedMultiplyAdd(series, r, new(-2.4999993993e-1f));
-        series = Vector.FusedMultiplyAdd(series, r, new(3.3333331174e-1f));
-        Vector<float> logarithm = r + (square * Vector.FusedMultiplyAdd(series, r, new(-0.5f)));
-        return Vector.FusedMultiplyAdd(logarithm, new(1.44269504f), Vector.ConvertToSingle(exponent));
-    }
-
-    /// <summary>2^x to the last bit or two of a float: the Taylor series about the nearest integer (its remainder is below 6e-9), and the integer put into the exponent.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector<float> Exp2(Vector<float> x)
-    {
-        x = Vector.Min(Vector.Max(x, new Vector<float>(-126)), new Vector<float>(127));
-        Vector<float> whole = Vector.Round(x), f = x - whole;
-        Vector<float> series = new(1.52527338e-5f);
-        series = Vector.FusedMultiplyAdd(series, f, new(1.54035304e-4f));
-        series = Vector.FusedMultiplyAdd(series, f, new(1.33335581e-3f));
-        series = Vector.FusedMultiplyAdd(series, f, new(9.61812911e-3f));
-        series = Vector.FusedMultiplyAdd(series, f, new(5.55041087e-2f));
-        series = Vector.FusedMultiplyAdd(series, f, new(0.240226507f));
-        series = Vector.FusedMultiplyAdd(series, f, new(0.693147181f));
-        series = Vector.FusedMultiplyAdd(series, f, Vector<float>.One);
-        return (series.As<float, int>() + (Vector.ConvertToInt32(whole) << 23)).As<int, float>();
     }
 }

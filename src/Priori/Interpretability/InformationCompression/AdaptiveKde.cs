@@ -81,8 +81,6 @@ public sealed class FixedNoiseKde : IMutualInformationEstimator
 /// </summary>
 internal static class PairwiseDistanceBounds
 {
-    private const int RowsPerBlock = 64; // A block of the kernel stays in the cache.
-
     public static LayerInformation Information(Tensor t, Tensor labels, double variance, EntropyBound bound)
     {
         using var scope = NewDisposeScope();
@@ -91,29 +89,13 @@ internal static class PairwiseDistanceBounds
         long unique = Population.UniqueRows(rows), n = rows.shape[0];
         if (variance == 0 || unique == 1) return new(0, 0, unique);
 
-        // Rows in the order of their classes: those of one class are one slice of columns.
+        // Rows in the order of their classes: those of one class lie together.
         rows = rows.index_select(0, classes.Ids.argsort());
         rows = (rows - rows.mean([0])) / Math.Sqrt(bound == EntropyBound.Lower ? 8 * variance : 2 * variance);
-        // -|x - y|^2 = [2x, -|x|^2, -1] . [y, 1, |y|^2]: one product gives the exponents.
-        Tensor norms = rows.square().sum(1, keepdim: true), one = ones_like(norms);
-        Tensor left = cat([2 * rows, -norms, -one], 1), right = cat([rows, one, norms], 1).t();
-        double withinAll = 0, withinClass = 0;
-        long classStart = 0;
-        foreach (long count in classes.Counts.cpu().data<long>().ToArray())
-        {
-            for (long start = classStart; start < classStart + count; start += RowsPerBlock)
-            {
-                using var block = NewDisposeScope();
-                long length = Math.Min(RowsPerBlock, classStart + count - start);
-                Tensor exponents = left.narrow(0, start, length).matmul(right).clamp_(max: 0);
-                // A point's distance to itself, exactly 0: the largest exponent, so the sums of exponentials need no shift.
-                exponents.narrow(1, start, length).diagonal().fill_(0);
-                Tensor kernel = exponents.exp_();
-                withinAll += kernel.sum(1).log().sum().item<double>();
-                withinClass += kernel.narrow(1, classStart, count).sum(1).div_(count).log().sum().item<double>();
-            }
-            classStart += count;
-        }
+        long[] counts = [.. classes.Counts.cpu().data<long>()];
+        using var pairs = new RowPairs(rows);
+        (double[] all, double[] own) = pairs.KernelSums(counts);
+        double withinAll = all.Sum(Math.Log), withinClass = own.Sum(Math.Log) - counts.Sum(count => count * Math.Log(count));
         double information = Math.Log2(n) - withinAll / n / Math.Log(2);
         double givenLabel = -withinClass / n / Math.Log(2);
         return new(Math.Max(0, information), Math.Max(0, information - givenLabel), unique);

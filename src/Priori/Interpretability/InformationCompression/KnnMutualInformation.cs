@@ -10,7 +10,6 @@ namespace Priori.Interpretability;
 /// </summary>
 public sealed class KnnMutualInformation : IMutualInformationEstimator
 {
-    private const int RowsPerBlock = 512;
     private const double RelativeJitter = 1e-10; // Breaks ties, e.g. of dead units.
 
     private readonly int k;
@@ -37,7 +36,7 @@ public sealed class KnnMutualInformation : IMutualInformationEstimator
     {
         using var scope = NewDisposeScope();
         Tensor rows = Jittered(Enough(Population.Rows(samples)));
-        double nats = Digamma(rows.shape[0]) - Digamma(k) + rows.shape[1] * (Math.Log(2) + NeighbourDistances(rows, k).log().mean().item<double>());
+        double nats = Digamma(rows.shape[0]) - Digamma(k) + rows.shape[1] * (Math.Log(2) + NeighbourDistances(rows, k).Average(Math.Log));
         return nats / Math.Log(2);
     }
 
@@ -50,9 +49,9 @@ public sealed class KnnMutualInformation : IMutualInformationEstimator
         using var scope = NewDisposeScope();
         Tensor a = Jittered(Enough(Population.Rows(x))), b = Jittered(Population.Rows(y), stream: 1);
         if (a.shape[0] != b.shape[0]) throw new ArgumentException($"The variables have {a.shape[0]} and {b.shape[0]} samples; they must have the same.", nameof(y));
-        Tensor radius = NeighbourDistances(cat([a, b], 1), k);
+        double[] radius = NeighbourDistances(cat([a, b], 1), k);
         // Points strictly nearer than the k-th neighbour, the point itself included: n_x + 1.
-        double nats = Digamma(k) + Digamma(a.shape[0]) - Digamma(Nearer(a, radius)) - Digamma(Nearer(b, radius));
+        double nats = Digamma(k) + Digamma(a.shape[0]) - DigammaOfNearer(a, radius) - DigammaOfNearer(b, radius);
         return nats / Math.Log(2);
     }
 
@@ -88,7 +87,7 @@ public sealed class KnnMutualInformation : IMutualInformationEstimator
     private double Ross(Tensor rows, RowGroups classes)
     {
         rows = rows.index_select(0, classes.Ids.argsort());
-        List<(Tensor Radius, double Count, double Neighbours)> kept = [];
+        List<(double[] Radius, double Count, double Neighbours)> kept = [];
         List<Tensor> members = [];
         long start = 0;
         foreach (long count in classes.Counts.cpu().data<long>().ToArray())
@@ -103,7 +102,7 @@ public sealed class KnnMutualInformation : IMutualInformationEstimator
         }
         if (kept.Count == 0) throw new ArgumentException("No class has two samples.", nameof(classes));
         double n = kept.Sum(c => c.Count);
-        double nats = Digamma(n) - Digamma(Nearer(cat(members), cat([.. kept.Select(c => c.Radius)])))
+        double nats = Digamma(n) - DigammaOfNearer(cat(members), [.. kept.SelectMany(c => c.Radius)])
             + kept.Sum(c => c.Count * (Digamma(c.Neighbours) - Digamma(c.Count))) / n;
         return nats / Math.Log(2);
     }
@@ -112,22 +111,18 @@ public sealed class KnnMutualInformation : IMutualInformationEstimator
         ? rows
         : throw new ArgumentException($"{rows.shape[0]} samples have no neighbour number {k}; there must be more than k samples.", nameof(rows));
 
-    /// <summary>Maximum-norm distance of each row to its neighbour number <paramref name="k"/> among the other rows, [n].</summary>
-    private static Tensor NeighbourDistances(Tensor rows, long k)
-        => cat([.. rows.split(RowsPerBlock).Select(block =>
-        {
-            using var scope = NewDisposeScope();
-            (Tensor nearest, _) = cdist(block, rows, double.PositiveInfinity).topk((int)k + 1, largest: false); // The row itself is among them.
-            return nearest[.., -1].MoveToOuterDisposeScope();
-        })]);
+    private static double[] NeighbourDistances(Tensor rows, long k)
+    {
+        using var pairs = new RowPairs(rows);
+        return pairs.NeighbourDistances((int)k);
+    }
 
-    /// <summary>Number of rows, each itself included, nearer to a row than its radius, [n].</summary>
-    private static Tensor Nearer(Tensor rows, Tensor radius)
-        => cat([.. rows.split(RowsPerBlock).Zip(radius.split(RowsPerBlock)).Select(block =>
-        {
-            using var scope = NewDisposeScope();
-            return cdist(block.First, rows, double.PositiveInfinity).lt(block.Second.unsqueeze(1)).sum(1).MoveToOuterDisposeScope();
-        })]);
+    /// <summary>Mean digamma of the number of rows, each itself included, nearer to a row than its radius.</summary>
+    private static double DigammaOfNearer(Tensor rows, double[] radius)
+    {
+        using var pairs = new RowPairs(rows);
+        return pairs.CountNearer(radius).Average(Digamma);
+    }
 
     private static Tensor Jittered(Tensor rows, int stream = 0) => rows + Gaussian(rows, stream) * (RelativeJitter * Math.Max(rows.abs().max().item<double>(), double.Epsilon));
 
@@ -138,6 +133,4 @@ public sealed class KnnMutualInformation : IMutualInformationEstimator
     }
 
     private static double Digamma(double x) => MathNet.Numerics.SpecialFunctions.DiGamma(x);
-
-    private static double Digamma(Tensor counts) => counts.to(ScalarType.Float64).digamma().mean().item<double>();
 }
