@@ -12,10 +12,10 @@ namespace Priori.Recipes.Recommendation;
 /// <summary>Options of <see cref="ClheRecipe"/>.</summary>
 public sealed record ClheRecipeOptions : RecipeOptions
 {
-    internal const string Clhe = "clhe", NoContrast = "no-contrast", ItemContrast = "item-contrast", BundleContrast = "bundle-contrast", RandomFeatures = "random-features", LightGcn = "light-gcn";
+    internal const string Clhe = "clhe", NoContrast = "no-contrast", ItemContrast = "item-contrast", BundleContrast = "bundle-contrast", RandomFeatures = "random-features", RandomPlain = "random-features-no-contrast", LightGcn = "light-gcn";
 
     /// <summary>Variants to train.</summary>
-    [Option("Variants to train; by default all on generated data, clhe and no-contrast on own data.", Choices = [Clhe, NoContrast, ItemContrast, BundleContrast, "feature-dropout", "feature-noise", "no-augmentation", "item-replacement", "reference-quirks", "without-media", "without-feedback", LightGcn, RandomFeatures])]
+    [Option("Variants to train; by default all on generated data, clhe and no-contrast on own data.", Choices = [Clhe, NoContrast, ItemContrast, BundleContrast, "feature-dropout", "feature-noise", "no-augmentation", "item-replacement", "reference-quirks", "without-media", "without-feedback", LightGcn, RandomFeatures, RandomPlain])]
     public IReadOnlyList<string> Arms { get; init; } = [];
 
     /// <summary>Items of a generated world.</summary>
@@ -28,11 +28,11 @@ public sealed record ClheRecipeOptions : RecipeOptions
 
     /// <summary>Training bundles of the figure.</summary>
     [Option("Further numbers of training bundles, for the figure; empty leaves it out.", Min = 2, Max = 870)]
-    public IReadOnlyList<int> BundleCounts { get; init; } = [60, 250, 500];
+    public IReadOnlyList<int> BundleCounts { get; init; } = [60, 500];
 
     /// <summary>Missing text of the figure.</summary>
     [Option("Further parts of items without text, for the figure; empty leaves it out.", Min = 0, Max = 1)]
-    public IReadOnlyList<double> MissingParts { get; init; } = [0, 0.2, 0.6];
+    public IReadOnlyList<double> MissingParts { get; init; } = [0.2, 0.6];
 
     /// <summary>Width.</summary>
     [Option("Width of every vector.", Min = 1)]
@@ -126,9 +126,9 @@ public sealed record ClheRecipeOptions : RecipeOptions
     {
         EmbeddingDim = EmbeddingDim,
         ItemAugmentation = variant switch { "feature-dropout" => ItemAugmentation.FeatureDropout, "feature-noise" => ItemAugmentation.FeatureNoise, "no-augmentation" => ItemAugmentation.None, _ => ItemAugmentation },
-        ItemAlpha = variant is NoContrast or BundleContrast ? 0 : ItemAlpha,
+        ItemAlpha = variant is NoContrast or BundleContrast or RandomPlain ? 0 : ItemAlpha,
         ItemTemperature = ItemTemperature,
-        BundleAlpha = variant is NoContrast or ItemContrast ? 0 : BundleAlpha,
+        BundleAlpha = variant is NoContrast or ItemContrast or RandomPlain ? 0 : BundleAlpha,
         BundleTemperature = BundleTemperature,
         BundleRatio = BundleRatio,
         BundleAugmentation = variant == "item-replacement" ? BundleAugmentation.ItemReplacement : BundleAugmentation,
@@ -158,7 +158,7 @@ public sealed class ClheRecipe : Recipe<ClheRecipeOptions>
     private static readonly string[] s_all =
     [
         ClheRecipeOptions.Clhe, ClheRecipeOptions.NoContrast, ClheRecipeOptions.ItemContrast, ClheRecipeOptions.BundleContrast, "feature-dropout", "feature-noise", "no-augmentation", "item-replacement",
-        "reference-quirks", "without-media", "without-feedback", ClheRecipeOptions.LightGcn, ClheRecipeOptions.RandomFeatures,
+        "reference-quirks", "without-media", "without-feedback", ClheRecipeOptions.LightGcn, ClheRecipeOptions.RandomFeatures, ClheRecipeOptions.RandomPlain,
     ];
 
     /// <summary>What a world is like.</summary>
@@ -270,8 +270,8 @@ public sealed class ClheRecipe : Recipe<ClheRecipeOptions>
         context.UsedData($"generated worlds, one for each seed: {options.Items:N0} items of 30 styles, content and text features of which {Amount(MissingText)} lack text and {Amount(MissingContent)} of the others content, 20,000 user-item pairs of 800 users, {options.Bundles} training, {ClheData.ValidationBundles} validation and {ClheData.TestBundles} test bundles");
 
         var results = new Dictionary<string, ArmResult[]>();
-        foreach (string variant in variants) Add(variant, main, judged.Contains(variant) ? context.Seeds : [.. context.Seeds.Take(VariantSeeds)]);
-        foreach (string variant in new[] { ClheRecipeOptions.Clhe, ClheRecipeOptions.NoContrast, ClheRecipeOptions.RandomFeatures }.Intersect(variants)) Add(variant, few, context.Seeds);
+        foreach (string variant in variants.Where(v => v != ClheRecipeOptions.RandomPlain)) Add(variant, main, judged.Contains(variant) ? context.Seeds : [.. context.Seeds.Take(VariantSeeds)]);
+        foreach (string variant in new[] { ClheRecipeOptions.Clhe, ClheRecipeOptions.NoContrast, ClheRecipeOptions.RandomFeatures, ClheRecipeOptions.RandomPlain }.Intersect(variants)) Add(variant, few, context.Seeds);
         foreach (Setup setup in counts.Concat(missing)) foreach (string variant in pair) Add(variant, setup, [.. context.Seeds.Take(VariantSeeds)]);
 
         ReportModels(context, results);
@@ -305,7 +305,7 @@ public sealed class ClheRecipe : Recipe<ClheRecipeOptions>
         if (single > 0) context.Note($"{single} of {data.Bundles.Train.Count} training bundles have one item: they are reconstructed, but left out of the bundle-level contrast.");
         Tensor? factors = Factors(data, options);
         Dictionary<string, ArmResult[]> results = variants.ToDictionary(variant => variant, variant => context.Seeds.Select(seed => context.Arm(variant, seed, run
-            => Train(run, variant, data, variant == ClheRecipeOptions.LightGcn ? LearnLightGcn(run, data, options) : factors, options, save: variant != ClheRecipeOptions.RandomFeatures))).ToArray());
+            => Train(run, variant, data, variant == ClheRecipeOptions.LightGcn ? LearnLightGcn(run, data, options) : factors, options, save: variant is not (ClheRecipeOptions.RandomFeatures or ClheRecipeOptions.RandomPlain)))).ToArray());
         ReportModels(context, results);
         if (results.TryGetValue(ClheRecipeOptions.Clhe, out ArmResult[]? clhe))
             foreach (var (variant, runs) in results.Where(r => r.Key != ClheRecipeOptions.Clhe)) context.Compare(null, $"clhe - {variant}", clhe, runs, "recall20");
@@ -329,11 +329,12 @@ public sealed class ClheRecipe : Recipe<ClheRecipeOptions>
     private static void Train(ArmRun run, string variant, ClheData data, Tensor? factors, ClheRecipeOptions options, bool save)
     {
         BundleDataset bundles = data.Bundles;
+        bool random = variant is ClheRecipeOptions.RandomFeatures or ClheRecipeOptions.RandomPlain;
         IReadOnlyDictionary<string, Tensor> media = data.Modalities;
         Tensor? feedback = bundles.FeedbackItems.numel() > 0 ? CollaborativeFactors.HasFeedback(bundles.FeedbackItems, data.ItemCount) : null;
         if (variant == "without-media") media = new Dictionary<string, Tensor>();
         if (variant == "without-feedback") factors = null;
-        if (variant == ClheRecipeOptions.RandomFeatures)
+        if (random)
         {
             media = media.ToDictionary(m => m.Key, m => randn_like(m.Value));
             (factors, feedback) = (factors is null ? null : randn_like(factors), null);
@@ -356,8 +357,8 @@ public sealed class ClheRecipe : Recipe<ClheRecipeOptions>
         HashSet<int> warm = [.. bundles.Train.SelectMany(b => b)];
         Slice("warm", item => warm.Contains(item));
         Slice("cold", item => !warm.Contains(item));
-        foreach (string name in data.Modalities.Keys.Where(_ => variant is not ("without-media" or ClheRecipeOptions.RandomFeatures))) SliceLacking(name);
-        if (factors is not null && variant != ClheRecipeOptions.RandomFeatures) SliceLacking("collaborative");
+        foreach (string name in data.Modalities.Keys.Where(_ => variant != "without-media" && !random)) SliceLacking(name);
+        if (factors is not null && !random) SliceLacking("collaborative");
         double validation = choose ? history.Series["validation"][history.BestEpoch - 1] : 0;
         run.Metric("validation", validation);
         run.Metric("best_epoch", history.BestEpoch);
@@ -405,7 +406,11 @@ public sealed class ClheRecipe : Recipe<ClheRecipeOptions>
         if (results.TryGetValue(ClheRecipeOptions.Clhe + few.Suffix, out ArmResult[]? full))
         {
             if (results.TryGetValue(ClheRecipeOptions.RandomFeatures + few.Suffix, out ArmResult[]? random)) context.Compare("features", $"clhe - random-features{few.Suffix}", full, random, Metric, 0.15);
-            if (results.TryGetValue(ClheRecipeOptions.NoContrast + few.Suffix, out ArmResult[]? fewPlain)) context.Compare(null, $"clhe - no-contrast{few.Suffix}", full, fewPlain, Metric);
+            if (results.TryGetValue(ClheRecipeOptions.NoContrast + few.Suffix, out ArmResult[]? fewPlain))
+            {
+                context.Compare(null, $"clhe - no-contrast{few.Suffix}", full, fewPlain, Metric);
+                if (results.TryGetValue(ClheRecipeOptions.RandomPlain + few.Suffix, out ArmResult[]? randomPlain)) context.Compare(null, $"no-contrast - {ClheRecipeOptions.RandomPlain}{few.Suffix}", fewPlain, randomPlain, Metric);
+            }
         }
         foreach (var (variant, runs) in results.Where(r => r.Value.Length == Math.Min(VariantSeeds, clhe.Length) && !r.Key.Contains(',', StringComparison.Ordinal) && r.Key is not (ClheRecipeOptions.Clhe or ClheRecipeOptions.NoContrast or ClheRecipeOptions.ItemContrast or ClheRecipeOptions.BundleContrast)))
             context.Compare(null, $"clhe - {variant}", [.. clhe.Take(runs.Length)], runs, Metric);

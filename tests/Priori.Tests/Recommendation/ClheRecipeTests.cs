@@ -16,7 +16,7 @@ public class ClheRecipeTests
     {
         using var folder = new TemporaryFolder();
         var (result, run) = Run(folder, s_small, null);
-        Assert.Equal(13 + 3 + 4, result.Arms.Count);
+        Assert.Equal(13 + 4 + 4, result.Arms.Count);
         Assert.All(result.Claims, c => Assert.True(double.IsFinite(c.Measured), c.Id));
         Assert.All(result.Arms, a => Assert.InRange(a["recall20"], 0.05, 1));
         Assert.All(result.Arms.Where(a => !a.Arm.Contains(',', StringComparison.Ordinal)), a => Assert.True(a.Metrics.ContainsKey("recall20 cold"), a.Arm));

@@ -120,7 +120,7 @@ public class ClheTests
         using ItemModalities features = Features();
         using Clhe model = Model(features, s_small);
         var handles = model.Encoder.parameters().Select(p => p.Handle).ToHashSet();
-        Assert.Equal(11 + 6, handles.Count); // two towers of three Linear (12), item vectors, feedback (2), queries and keys (2)
+        Assert.Equal(12 + 1 + 2 + 2, handles.Count); // two towers of three Linear, item vectors, feedback, queries and keys
         Assert.DoesNotContain(model.Decoder.parameters(), p => handles.Contains(p.Handle));
         Assert.False(model.Encoder.All().allclose(model.Decoder.All()));
     }
