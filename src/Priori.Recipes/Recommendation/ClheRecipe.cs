@@ -388,6 +388,7 @@ public sealed class ClheRecipe : Recipe<ClheRecipeOptions>
         string[] shown = [.. results.Keys.Where(k => !k.Contains(',', StringComparison.Ordinal))];
         context.Table("slices", "Recall@20 counting only items of a slice: warm (in a training bundle), cold (in none), and those lacking a kind of feature", ["arm", .. slices.Select(s => s["recall20 ".Length..])],
             [.. shown.Select(arm => (IReadOnlyList<string>)[arm, .. slices.Select(s => results[arm].All(a => a.Metrics.ContainsKey(s)) ? Spread(results[arm], s) : "")])]);
+        if (shown.Length == 0) return;
         context.Figure("recall", "Test recall@20 of each variant; a dot is a seed.", Charts.Bars("Test recall@20", "recall@20", [.. shown.Select(arm => (arm, (IReadOnlyList<double>)[.. results[arm].Select(a => a["recall20"])]))]), width: 1200);
     }
 
