@@ -17,7 +17,7 @@ public sealed record OptfsRecipeOptions : ClickOptions
     public string Model { get; init; } = "deep-fm";
 
     /// <summary>Variants of the method.</summary>
-    [Option("Variants beside the method: the true set (generated data only), random and lottery-ticket initialisation, no retraining; by default all, on own data none.", Choices = ["oracle", "random", "lottery", "no-retrain"])]
+    [Option("Variants beside the method: the true set (generated data only), random and lottery-ticket initialisation, no retraining; by default all on the generated log, none elsewhere.", Choices = ["oracle", "random", "lottery", "no-retrain"])]
     public IReadOnlyList<string>? Variants { get; init; }
 
     /// <summary>Further base models.</summary>
@@ -156,7 +156,7 @@ public sealed class OptfsRecipe : ClickRecipe<OptfsRecipeOptions>
         if (context.DataFolder.Find(TabularDataset.Frappe) is { } folder)
         {
             TabularDataset frappe = TabularDataset.ReadFrappe(folder, options.Rows) with { Report = true };
-            Study(context, options with { FurtherModels = [] }, [.. context.Seeds.Select(_ => frappe)], useful: null);
+            Study(context, options with { FurtherModels = [], Variants = options.Variants ?? [] }, [.. context.Seeds.Select(_ => frappe)], useful: null);
         }
         else context.Note("Frappe is not in the data folder; the run on real data was left out.");
     }

@@ -20,8 +20,8 @@ public class OptfsRecipeTests
         Write(folder, "no data/frappe/frappe.validation.libfm", LibFm(300, 1));
         Write(folder, "no data/frappe/frappe.test.libfm", LibFm(100, 2));
         var (result, run) = Run(folder, s_small with { Frappe = true }, null, seeds: [0, 1]);
-        // Two, four variants, two further lambdas, three further models twice; on Frappe without the true set and further models.
-        Assert.Equal(2 * (2 + 4 + 2 + 6 + 2 + 3 + 2), result.Arms.Count);
+        // Two, four variants, two further lambdas, three further models twice; on Frappe neither variants nor further models.
+        Assert.Equal(2 * (2 + 4 + 2 + 6 + 2 + 2), result.Arms.Count);
         Assert.Equal(5, result.Claims.Count);
         Assert.All(result.Claims, c => Assert.True(double.IsFinite(c.Measured), c.Id));
         Assert.All(result.Arms.Where(a => a.Metrics.ContainsKey("export_error")), a => Assert.InRange(a["export_error"], 0, 2e-6));
