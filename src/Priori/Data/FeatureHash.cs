@@ -58,9 +58,23 @@ public static class FeatureHash
         ulong state = prefix;
         for (int i = 0; i < value.Length; i++)
         {
-            char c = value[i];
-            if (c >= 0x80) return Finalize(AppendUtf8(state, value[i..]));
-            state = (state ^ c) * Prime;
+            uint c = value[i];
+            if (c < 0x80)
+            {
+                state = Append(state, c);
+            }
+            else if (c < 0x800)
+            {
+                state = Append(Append(state, 0xC0 | c >> 6), 0x80 | c & 0x3F);
+            }
+            else if (!char.IsSurrogate((char)c))
+            {
+                state = Append(Append(Append(state, 0xE0 | c >> 12), 0x80 | c >> 6 & 0x3F), 0x80 | c & 0x3F);
+            }
+            else
+            {
+                return Finalize(AppendRunes(state, value[i..]));
+            }
         }
         return Finalize(state);
     }
@@ -93,7 +107,10 @@ public static class FeatureHash
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static long Row(ulong hash, long rows) => (long)(hash % (ulong)rows);
 
-    private static ulong AppendUtf8(ulong state, ReadOnlySpan<char> text)
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static ulong Append(ulong state, uint octet) => (state ^ octet) * Prime;
+
+    private static ulong AppendRunes(ulong state, ReadOnlySpan<char> text)
     {
         Span<byte> bytes = stackalloc byte[4];
         foreach (Rune rune in text.EnumerateRunes()) state = Fnv1a(bytes[..rune.EncodeToUtf8(bytes)], state);
