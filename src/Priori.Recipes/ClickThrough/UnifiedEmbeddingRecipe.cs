@@ -21,9 +21,9 @@ public sealed record UnifiedEmbeddingRecipeOptions : ClickOptions
     }
 
     /// <summary>Embedding schemes.</summary>
-    [Option("Schemes to train; + is the multiplexed form. no-salt leaves the feature out of the hashed key; logistic is the model of the paper's theory over the multiplexed table. no-salt and those from multi-hash on are trained at the smallest size only.",
-        Choices = ["collisionless", "separate", "multiplexed", "no-salt", "logistic", "multi-hash", "multi-hash+", "hashed-net", "hashed-net+", "robe-z", "robe-z+", "quotient-remainder", "quotient-remainder+"])]
-    public IReadOnlyList<string> Arms { get; init; } = ["collisionless", "separate", "multiplexed", "no-salt", "logistic"];
+    [Option("Schemes to train; + is the multiplexed form. unified is the multiplexed table with the width of an embedding split into chunks; no-salt leaves the feature out of the hashed key; logistic is the model of the paper's theory over the multiplexed table. unified, no-salt and those from multi-hash on are trained at the smallest size only.",
+        Choices = ["collisionless", "separate", "multiplexed", "unified", "no-salt", "logistic", "multi-hash", "multi-hash+", "hashed-net", "hashed-net+", "robe-z", "robe-z+", "quotient-remainder", "quotient-remainder+"])]
+    public IReadOnlyList<string> Arms { get; init; } = ["collisionless", "separate", "multiplexed", "unified", "no-salt", "logistic"];
 
     /// <summary>Default data.</summary>
     [Option("Default data: ml-100k, ml-1m, the generated click-log, or auto (ml-100k where it is present).", Choices = ["auto", HashedDataset.Ml100k, HashedDataset.Ml1m, HashedDataset.Generated])]
@@ -61,6 +61,10 @@ public sealed record UnifiedEmbeddingRecipeOptions : ClickOptions
     [Option("Cross layers of DCN and DCN-v2.", Min = 1)]
     public int CrossLayers { get; init; } = 1;
 
+    /// <summary>Chunks of the unified arm.</summary>
+    [Option("unified: chunks that the width of every embedding is split into, at the same memory and width.", Min = 2)]
+    public int SplitChunks { get; init; } = 3;
+
     /// <summary>Tables.</summary>
     [Option("Physical tables that the multiplexed rows are divided into.", Min = 1)]
     public int Tables { get; init; } = 1;
@@ -81,6 +85,7 @@ public sealed record UnifiedEmbeddingRecipeOptions : ClickOptions
         if (Sizes.Count == 0 && TableRows.Count == 0) throw new BadInputException("Option 'sizes' or 'table-rows' needs at least one size.");
         if (Numbers != FieldKind.Numeric || Scaling != NumericScaling.MinMax) throw new BadInputException("Options 'numbers' and 'scaling' do not apply: unified-embedding takes numbers as standardised logarithms of 1 + x; name ids in option 'categories'.");
         if (Separator.Length != 1) throw new BadInputException($"Option 'separator' is one character; it was '{Separator}'.");
+        if (Arms.Contains("unified") && EmbeddingDim % SplitChunks != 0) throw new BadInputException($"Arm unified splits the width of an embedding, {EmbeddingDim}, into {SplitChunks} chunks: set 'embedding-dim' to a multiple of it, or 'split-chunks' to a divisor.");
         _ = ChunksByFeature;
     }
 
@@ -106,7 +111,7 @@ public sealed class UnifiedEmbeddingRecipe : ClickRecipe<UnifiedEmbeddingRecipeO
 {
     private const string Smallest = "0.1x", Whole = "1x";
     private static readonly string[] s_further = ["multi-hash", "hashed-net", "robe-z", "quotient-remainder"];
-    private static readonly string[] s_all = ["collisionless", "separate", "multiplexed", "no-salt", "logistic", .. s_further.SelectMany(arm => new[] { arm, arm + "+" })];
+    private static readonly string[] s_all = ["collisionless", "separate", "multiplexed", "unified", "no-salt", "logistic", .. s_further.SelectMany(arm => new[] { arm, arm + "+" })];
     private static readonly string[] s_swept = ["separate", "multiplexed"];
 
     /// <inheritdoc/>
@@ -177,10 +182,17 @@ public sealed class UnifiedEmbeddingRecipe : ClickRecipe<UnifiedEmbeddingRecipeO
 
     private static UnifiedEmbeddingDescription Describe(string arm, long rows, EmbeddingFeature[] features, HashedSplit split, UnifiedEmbeddingRecipeOptions options, int seed)
     {
+        long wide = options.EmbeddingDim;
+        if (arm == "unified")
+        {
+            features = [.. features.Select(f => f with { Chunks = f.Chunks * options.SplitChunks })];
+            wide /= options.SplitChunks;
+            rows *= options.SplitChunks;
+        }
         var backbone = new BackboneOptions
         {
             Fields = features.Sum(f => f.Chunks) + split.Schema.Numbers.Count,
-            EmbeddingDim = options.EmbeddingDim,
+            EmbeddingDim = wide,
             Outputs = split.Data.Task.Outputs,
             MlpHidden = options.MlpHidden,
             Dropout = options.Dropout,
@@ -188,7 +200,7 @@ public sealed class UnifiedEmbeddingRecipe : ClickRecipe<UnifiedEmbeddingRecipeO
             CrossLayers = options.CrossLayers,
         };
         using var sized = Backbone.Create(options.Backbone, backbone);
-        long dim = arm == "logistic" ? options.EmbeddingDim : sized.InputDim;
+        long dim = arm == "logistic" ? wide : sized.InputDim;
         return new UnifiedEmbeddingDescription
         {
             Task = split.Data.Task,
@@ -333,6 +345,8 @@ public sealed class UnifiedEmbeddingRecipe : ClickRecipe<UnifiedEmbeddingRecipeO
             Paired(label == Whole && metric == "auc" ? "collisions-cost" : null, "collisionless", $"separate {label}", 0.010);
         }
         string least = sizes[^1].Label;
+        Paired(null, $"unified {least}", $"separate {least}", 0);
+        Paired(null, $"unified {least}", $"multiplexed {least}", 0);
         Paired(null, $"multiplexed {least}", $"no-salt {least}", 0);
         foreach (string arm in s_further) Paired(null, $"{arm}+ {least}", $"{arm} {least}", 0);
 

@@ -19,10 +19,13 @@ public class UnifiedEmbeddingRecipeTests
         using var folder = new TemporaryFolder();
         var (result, run) = Run(folder, Small with { Arms = new UnifiedEmbeddingRecipe().Defaults(Budget.Smoke).Arms }, null);
         Assert.Contains("click-log", result.Data, StringComparison.Ordinal);
-        Assert.Equal(1 + 3 * 2 + 9, result.Arms.Count);
+        Assert.Equal(1 + 3 * 2 + 10, result.Arms.Count);
         double whole = result.Arms.Single(a => a.Arm == "collisionless")["table_parameters"];
         foreach (ArmResult arm in result.Arms.Where(a => a.Arm.EndsWith("0.1x", StringComparison.Ordinal))) Assert.InRange(arm["table_parameters"], whole * 0.1 - 12, whole * 0.1 + 6);
         Assert.Equal(result.Arms.Single(a => a.Arm == "separate 0.5x")["table_parameters"], result.Arms.Single(a => a.Arm == "multiplexed 0.5x")["table_parameters"]);
+        ArmResult split = result.Arms.Single(a => a.Arm == "unified 0.1x"), same = result.Arms.Single(a => a.Arm == "multiplexed 0.1x");
+        Assert.Equal((same["table_parameters"], same["parameters"]), (split["table_parameters"], split["parameters"])); // as many numbers in all, as wide
+        Assert.True(split["indistinguishable"] < 0.2 * same["indistinguishable"]);
         Assert.Equal(["above-separate", "every-seed"], result.Claims.Where(c => c.Verdict != Verdict.NotMeasured).Select(c => c.Id));
         foreach (string figure in new[] { "auc", "auc-parameters", "row-norms", "cosines-multiplexed-start", "cosines-multiplexed-end", "cosines-logistic-end" })
             Assert.True(File.Exists(Path.Combine(run, "figures", $"{figure}.png")), figure);
@@ -101,7 +104,7 @@ public class UnifiedEmbeddingRecipeTests
         Assert.Throws<BadInputException>(() => Run(folder, Small with { TableRows = [1], Arms = ["separate"] }, new UserData(data, target)));
         Assert.Throws<BadInputException>(() => Run(folder, Small with { Dataset = "ml-100k" }, null));
         Assert.Throws<BadInputException>(() => Run(folder, Small, new UserData(folder.File("log.libfm", "1 0:1\n"), target)));
-        foreach (var (name, value) in new[] { ("chunks", "user_id"), ("chunks", "user_id=0"), ("sizes", "0"), ("arms", "md5"), ("numbers", "quantiles"), ("separator", "||"), ("backbone", "bert") })
+        foreach (var (name, value) in new[] { ("chunks", "user_id"), ("chunks", "user_id=0"), ("sizes", "0"), ("arms", "md5"), ("numbers", "quantiles"), ("separator", "||"), ("backbone", "bert"), ("embedding-dim", "10") })
             Assert.Throws<BadInputException>(() => OptionSet.With(Small, [new(name, value)]));
         Assert.Equal(["user_id=3", "movie_id=2"], ((UnifiedEmbeddingRecipeOptions)OptionSet.With(Small, [new("chunks", "user_id=3,movie_id=2"), new("backbone", "dcn-v2")])).Chunks);
     }
