@@ -208,7 +208,7 @@ public sealed class JobMatchingRecipe : Recipe<JobMatchingRecipeOptions>
         if (context.Budget == Budget.Paper && !own) throw new BadInputException("The paper's data are private: give your own pairs with --data, --data.left and --data.right, and a BERT model with --set bert=FOLDER.");
         IReadOnlyList<string> arms = options.Arms.Count > 0 ? [.. options.Arms.Distinct()] : own ? [Joint, Filter, "mv-con"] : options.RefreshEvery > 1 ? [.. AllArms.Where(a => a != "mv-con-gradient")] : AllArms;
         MatchingData? read = own ? MatchingData.Read(context.Data!, options, Epochs(options, own), context.Device) : null;
-        MatchingData Data(int seed, double noise) => read ?? MatchingData.Generate(options, seed, noise);
+        MatchingData Data(int seed, double noise) => read ?? MatchingData.Generate(options, seed, noise, context.Device);
         MatchingData first = Data(context.Seeds[0], options.Noise);
         context.UsedData(first.Description);
         ReportGraph(context, first);
@@ -380,7 +380,7 @@ public sealed class JobMatchingRecipe : Recipe<JobMatchingRecipeOptions>
             if (noise == options.Noise && options.Rate == noise && results.TryGetValue(arm == FixedRate ? Filter : arm, out ArmResult[]? known)) return known.Take(SweepSeeds).ToArray();
             double rate = arm == FixedRate ? 0.3 : noise;
             return context.Seeds.Take(SweepSeeds).Select(seed => context.Arm($"{arm} @ {noise.ToString(CultureInfo.InvariantCulture)}", seed,
-                run => Train(run, arm == Joint ? Joint : Filter, MatchingData.Generate(options, seed, noise), options, rate, own: false, save: false))).ToArray();
+                run => Train(run, arm == Joint ? Joint : Filter, MatchingData.Generate(options, seed, noise, context.Device), options, rate, own: false, save: false))).ToArray();
         }));
         context.Table("sweep", $"Last-epoch test AUC of the ensemble by the share of flipped labels, mean ± standard deviation over {Math.Min(SweepSeeds, context.Seeds.Count)} seeds; filter discards as large a share as is flipped, or 30 %", ["flipped", .. arms],
             [.. rates.Select(noise => (IReadOnlyList<string>)[noise.ToString("P0", CultureInfo.InvariantCulture), .. arms.Select(arm => MeanAndDeviation(swept[noise][arm], "auc"))])]);

@@ -50,7 +50,7 @@ internal sealed record MatchingData(string Description, MatchingDocuments Left, 
     public TfIdf? TfIdf { get; init; }
 
     /// <summary>Generates a job market; a share of the training and validation labels is flipped, of the test labels none.</summary>
-    public static MatchingData Generate(JobMatchingRecipeOptions options, int seed, double noise)
+    public static MatchingData Generate(JobMatchingRecipeOptions options, int seed, double noise, Device device)
     {
         JobMarket market = JobMarket.Generate(seed, new JobMarketOptions { KeywordsOfTopic = options.KeywordsOfTopic, DocumentKeywords = options.DocumentKeywords });
         int train = options.Pairs, valid = Math.Max(train / 6, 1), test = Math.Max(train * 2 / 3, 1);
@@ -61,7 +61,7 @@ internal sealed record MatchingData(string Description, MatchingDocuments Left, 
         MatchingDocuments Documents(IReadOnlyList<JobMarketDocument> of, string name) => new([.. of.Select((_, i) => $"{name}{i}")], [.. of.Select(d => d.Text)], [.. of.Select(d => d.KeywordNames)], null);
         MatchingDocuments l = Documents(market.Jobs, "job"), r = Documents(market.Resumes, "resume");
         return new MatchingData($"a generated job market ({market.Jobs.Count} jobs, {market.Resumes.Count} resumes, {train:N0} training, {valid:N0} validation and {test:N0} test pairs; {noise:P0} of the training and validation labels flipped, no test label)",
-            l, r, Part(0, train), Part(train, valid), Part(train + valid, test), MatchingGraph.FromKeywords(l.Keywords!, r.Keywords!), WordVocabulary.Learn(l.Texts.Concat(r.Texts), 1))
+            l, r, Part(0, train), Part(train, valid), Part(train + valid, test), MatchingGraph.FromKeywords(l.Keywords!, r.Keywords!, device: device), WordVocabulary.Learn(l.Texts.Concat(r.Texts), 1))
         {
             Given = train,
             Flipped = noisy.ne(truth).narrow(0, 0, train),

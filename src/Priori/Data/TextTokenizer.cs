@@ -27,7 +27,7 @@ public abstract class TextTokenizer
         for (int i = 0; i < texts.Count; i++)
         {
             int s = 0;
-            foreach (string sentence in Sentences(texts[i]))
+            foreach (string sentence in SentencesOf(texts[i]))
             {
                 if (s == maxSentences) break;
                 IReadOnlyList<long> encoded = Encode(sentence, maxWords);
@@ -41,7 +41,7 @@ public abstract class TextTokenizer
 
     /// <summary>The words of a text: runs of letters and digits, in lower case.</summary>
     /// <param name="text">The text.</param>
-    public static IEnumerable<string> Words(string text)
+    public static IEnumerable<string> WordsOf(string text)
     {
         ArgumentNullException.ThrowIfNull(text);
         for (int start = 0, end; start < text.Length; start = end + 1)
@@ -53,7 +53,7 @@ public abstract class TextTokenizer
 
     /// <summary>The sentences of a text: it is cut at line ends, at semicolons, and at full stops, question and exclamation marks before a blank or the end.</summary>
     /// <param name="text">The text.</param>
-    public static IEnumerable<string> Sentences(string text)
+    public static IEnumerable<string> SentencesOf(string text)
     {
         ArgumentNullException.ThrowIfNull(text);
         int start = 0;
@@ -91,16 +91,16 @@ public sealed class WordVocabulary : TextTokenizer
     /// <param name="minimumCount">Rarer words are left out. Default 2.</param>
     /// <param name="maximumWords">The most frequent words that are kept. Default 90,000, about the size in MV-CoN's public code.</param>
     public static WordVocabulary Learn(IEnumerable<string> texts, int minimumCount = 2, int maximumWords = 90_000)
-        => new([.. texts.SelectMany(TextTokenizer.Words).CountBy(w => w, StringComparer.Ordinal).Where(w => w.Value >= minimumCount).OrderByDescending(w => w.Value).ThenBy(w => w.Key, StringComparer.Ordinal).Take(maximumWords).Select(w => w.Key)]);
+        => new([.. texts.SelectMany(WordsOf).CountBy(w => w, StringComparer.Ordinal).Where(w => w.Value >= minimumCount).OrderByDescending(w => w.Value).ThenBy(w => w.Key, StringComparer.Ordinal).Take(maximumWords).Select(w => w.Key)]);
 
     /// <summary>The words.</summary>
-    public new IReadOnlyList<string> Words { get; }
+    public IReadOnlyList<string> Words { get; }
 
     /// <inheritdoc/>
     public override int Count => Words.Count + Reserved;
 
     /// <inheritdoc/>
-    public override IReadOnlyList<long> Encode(string sentence, int longest) => [.. TextTokenizer.Words(sentence).Select(w => (long)ids.GetValueOrDefault(w)).Where(id => id > 0).Take(longest)];
+    public override IReadOnlyList<long> Encode(string sentence, int longest) => [.. WordsOf(sentence).Select(w => (long)ids.GetValueOrDefault(w)).Where(id => id > 0).Take(longest)];
 }
 
 /// <summary>

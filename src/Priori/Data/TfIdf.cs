@@ -27,14 +27,14 @@ public sealed class TfIdf
     {
         ArgumentNullException.ThrowIfNull(texts);
         if (texts.Count == 0) throw new ArgumentException("Keywords need at least one text to learn from.", nameof(texts));
-        return new TfIdf(texts.Count, texts.SelectMany(t => TextTokenizer.Words(t).Distinct(StringComparer.Ordinal)).CountBy(w => w, StringComparer.Ordinal).Where(w => w.Value >= minimumTexts).ToDictionary());
+        return new TfIdf(texts.Count, texts.SelectMany(t => TextTokenizer.WordsOf(t).Distinct(StringComparer.Ordinal)).CountBy(w => w, StringComparer.Ordinal).Where(w => w.Value >= minimumTexts).ToDictionary());
     }
 
     /// <summary>The words of a text with the largest tf * ln(N / df), largest first; words that are in every text, or unknown, are none.</summary>
     /// <param name="text">The text.</param>
     /// <param name="count">Most keywords.</param>
     public IReadOnlyList<string> Keywords(string text, int count)
-        => [.. TextTokenizer.Words(text).Where(Frequencies.ContainsKey).CountBy(w => w, StringComparer.Ordinal)
+        => [.. TextTokenizer.WordsOf(text).Where(Frequencies.ContainsKey).CountBy(w => w, StringComparer.Ordinal)
             .Select(w => (w.Key, Weight: w.Value * Math.Log((double)Documents / Frequencies[w.Key]))).Where(w => w.Weight > 0)
             .OrderByDescending(w => w.Weight).ThenBy(w => w.Key, StringComparer.Ordinal).Take(count).Select(w => w.Key)];
 }

@@ -38,7 +38,7 @@ public sealed class TokenEmbedder
     public int Dimension => (int)Vectors.shape[1];
 
     /// <summary>The words of a text: runs of letters and digits, in lower case.</summary>
-    public static IEnumerable<string> Tokenize(string text) => TextTokenizer.Words(text);
+    public static IEnumerable<string> Tokenize(string text) => TextTokenizer.WordsOf(text);
 
     /// <summary>Learns word vectors.</summary>
     /// <param name="texts">The corpus.</param>

@@ -13,7 +13,7 @@ public class TextTests
         Tensor ids = vocabulary.Documents(["The cat sat on the mat, the cat. A dog. cat", "", "...\n\ncat"], 2, 4);
         Assert.Equal([3, 2, 4], ids.shape);
         Assert.Equal([1, 2, 1, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0], ids.data<long>().ToArray());
-        Assert.Equal(["one", "two 3.5 x", "three", "four"], TextTokenizer.Sentences("one; two 3.5 x!\nthree?  four"));
+        Assert.Equal(["one", "two 3.5 x", "three", "four"], TextTokenizer.SentencesOf("one; two 3.5 x!\nthree?  four"));
         Assert.Throws<ArgumentException>(() => new WordVocabulary(["a", "a"]));
     }
 
