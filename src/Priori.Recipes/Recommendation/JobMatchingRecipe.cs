@@ -155,6 +155,7 @@ public sealed class JobMatchingRecipe : Recipe<JobMatchingRecipeOptions>
     private static readonly (string Name, string Prefix)[] Views = [("text", "text_"), ("relation", "relation_"), ("ensemble", "")];
     private static readonly string[] Decisions = ["accuracy", "precision", "recall", "f1"];
     private const int SweepSeeds = 3;
+    private const double LargestLossShown = 8;
     private static readonly string[] AllArms = [Joint, SelfPaced, Filter, "reweight", "decoupled", "filter-per-class", "filter-init", "filter-features", "mv-con", "mv-con-gradient", "mv-con-reweight", "joint-shared", "filter-hierarchical", "filter-cnn"];
 
     /// <inheritdoc/>
@@ -453,8 +454,8 @@ public sealed class JobMatchingRecipe : Recipe<JobMatchingRecipeOptions>
             foreach (string arm in results.Keys.Where(a => a is Joint or Filter))
             {
                 Tensor noise = results[arm][0].Tensor("noise"), flipped = results[arm][0].Tensor("flipped");
-                double[] Losses(int column, int flag) => noise[.., column].masked_select(flipped.eq(flag)).data<float>().Select(v => (double)v).ToArray();
-                context.Figure($"losses-{arm}", $"Losses of the training pairs in the last epoch of {arm}, first seed.", Charts.Histogram($"Losses of the last epoch, {arm}", "loss",
+                double[] Losses(int column, int flag) => noise[.., column].masked_select(flipped.eq(flag)).data<float>().Select(v => Math.Min(v, LargestLossShown)).ToArray();
+                context.Figure($"losses-{arm}", $"Losses of the training pairs in the last epoch of {arm}, first seed; larger ones are counted at {LargestLossShown}.", Charts.Histogram($"Losses of the last epoch, {arm}", "loss",
                     [("text, clean", Losses(5, 0)), ("text, flipped", Losses(5, 1)), ("relation, clean", Losses(6, 0)), ("relation, flipped", Losses(6, 1))]));
             }
         }
