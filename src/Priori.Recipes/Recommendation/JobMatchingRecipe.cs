@@ -14,7 +14,7 @@ namespace Priori.Recipes.Recommendation;
 public sealed record JobMatchingRecipeOptions : RecipeOptions
 {
     /// <summary>Arms to train.</summary>
-    [Option("Arms; by default the modes, the ablations of sharing and three text encoders, on own data joint, filter and mv-con.", Choices = ["joint", "self-paced", "filter", "reweight", "decoupled", "filter-per-class", "filter-init", "filter-features", "mv-con", "mv-con-gradient", "mv-con-reweight", "joint-shared", "filter-hierarchical", "filter-cnn"])]
+    [Option("Arms; by default the modes, the ablations of sharing and three text encoders, on own data joint, filter, filter-init and mv-con.", Choices = ["joint", "self-paced", "filter", "reweight", "decoupled", "filter-per-class", "filter-init", "filter-features", "mv-con", "mv-con-gradient", "mv-con-reweight", "joint-shared", "filter-hierarchical", "filter-cnn"])]
     public IReadOnlyList<string> Arms { get; init; } = [];
 
     /// <summary>Training pairs generated.</summary>
@@ -207,7 +207,7 @@ public sealed class JobMatchingRecipe : Recipe<JobMatchingRecipeOptions>
         ArgumentNullException.ThrowIfNull(context);
         bool own = context.Data is not null;
         if (context.Budget == Budget.Paper && !own) throw new BadInputException("The paper's data are private: give your own pairs with --data, --data.left and --data.right, and a BERT model with --set bert=FOLDER.");
-        IReadOnlyList<string> arms = options.Arms.Count > 0 ? [.. options.Arms.Distinct()] : own ? [Joint, Filter, "mv-con"] : options.RefreshEvery > 1 ? [.. AllArms.Where(a => a != "mv-con-gradient")] : AllArms;
+        IReadOnlyList<string> arms = options.Arms.Count > 0 ? [.. options.Arms.Distinct()] : own ? [Joint, Filter, "filter-init", "mv-con"] : options.RefreshEvery > 1 ? [.. AllArms.Where(a => a != "mv-con-gradient")] : AllArms;
         MatchingData? read = own ? MatchingData.Read(context.Data!, options, Epochs(options, own), context.Device) : null;
         MatchingData Data(int seed, double noise) => read ?? MatchingData.Generate(options, seed, noise, context.Device);
         MatchingData first = Data(context.Seeds[0], options.Noise);
