@@ -99,16 +99,17 @@ internal abstract class ColumnBuilder
     public abstract TableColumn Build();
 }
 
-/// <summary>Texts end to end in one array, each with its end; a missing one has the complement of its end.</summary>
+/// <summary>Texts in pieces of so many rows, which need not move when a column grows: in a piece they stand end to end, each with its end; a missing one has the complement of its end.</summary>
 internal sealed class TextBuilder : ColumnBuilder
 {
     private readonly string name;
     private readonly string[] missing;
     private readonly int longestMissing;
     private readonly bool[] beginsMissing = new bool[128];
+    private List<TextPiece> pieces = [];
     private char[] characters = new char[256];
     private int[] ends = new int[16];
-    private int length, count;
+    private int length, count; // of the last piece
 
     public TextBuilder(string name, string[] missing)
     {
@@ -122,7 +123,11 @@ internal sealed class TextBuilder : ColumnBuilder
 
     public void Append(ReadOnlySpan<char> text)
     {
-        if (count == ends.Length) Array.Resize(ref ends, count * 2);
+        if (count == ends.Length)
+        {
+            if (count == TextPiece.Rows) EndPiece();
+            else Array.Resize(ref ends, Math.Min(count * 2, TextPiece.Rows));
+        }
         if (text.Length > 0 && (IsBlank(text[0]) || IsBlank(text[^1]))) text = text.Trim();
         if (text.IsEmpty || (text.Length <= longestMissing && beginsMissing[text[0] & 127] && IsMissing(text)))
         {
@@ -141,11 +146,19 @@ internal sealed class TextBuilder : ColumnBuilder
 
     public override TableColumn Build()
     {
-        var column = new TextColumn(name, characters, ends, count);
-        // The next block is likely of the same size.
-        (characters, ends) = (GC.AllocateUninitializedArray<char>(Math.Max(256, length)), GC.AllocateUninitializedArray<int>(Math.Max(16, count)));
-        (length, count) = (0, 0);
+        int rows = (pieces.Count * TextPiece.Rows) + count;
+        EndPiece();
+        var column = new TextColumn(name, [.. pieces], rows);
+        pieces = [];
         return column;
+    }
+
+    private void EndPiece()
+    {
+        pieces.Add(new TextPiece(characters, ends));
+        // The next piece is likely of the same size.
+        (characters, ends) = (GC.AllocateUninitializedArray<char>(Math.Max(256, length)), GC.AllocateUninitializedArray<int>(Math.Clamp(count, 16, TextPiece.Rows)));
+        (length, count) = (0, 0);
     }
 
     private static bool IsBlank(char character) => character <= ' ' || (character >= '\x7f' && char.IsWhiteSpace(character));
@@ -158,13 +171,28 @@ internal sealed class TextBuilder : ColumnBuilder
     }
 }
 
-internal sealed class TextColumn(string name, char[] characters, int[] ends, int count) : TableColumn(name)
+/// <summary>Up to <see cref="Rows"/> texts.</summary>
+internal readonly struct TextPiece(char[] characters, int[] ends)
+{
+    public const int Shift = 14, Rows = 1 << Shift;
+
+    public bool IsMissing(int row) => ends[row] < 0;
+
+    public ReadOnlySpan<char> Text(int row)
+    {
+        int start = row == 0 ? 0 : ends[row - 1], end = ends[row];
+        start ^= start >> 31; // The complement where negative.
+        return characters.AsSpan(start, (end ^ (end >> 31)) - start);
+    }
+}
+
+internal sealed class TextColumn(string name, TextPiece[] pieces, int count) : TableColumn(name)
 {
     public override int Count => count;
 
     public override string? this[int row] => IsMissing(row) ? null : Characters(row).ToString();
 
-    public override bool IsMissing(int row) => ends[row] < 0;
+    public override bool IsMissing(int row) => pieces[row >> TextPiece.Shift].IsMissing(row & (TextPiece.Rows - 1));
 
     public override bool TryGetNumber(int row, out double number)
     {
@@ -173,12 +201,7 @@ internal sealed class TextColumn(string name, char[] characters, int[] ends, int
     }
 
     /// <summary>The text; empty where it is missing.</summary>
-    internal override ReadOnlySpan<char> Characters(int row)
-    {
-        int start = row == 0 ? 0 : ends[row - 1], end = ends[row];
-        start ^= start >> 31; // The complement where negative.
-        return characters.AsSpan(start, (end ^ (end >> 31)) - start);
-    }
+    internal override ReadOnlySpan<char> Characters(int row) => pieces[row >> TextPiece.Shift].Text(row & (TextPiece.Rows - 1));
 }
 
 internal sealed class ValueBuilder<T>(string name, Func<T, double>? toNumber) : ColumnBuilder

@@ -57,6 +57,16 @@ public sealed class TableTests : IDisposable
     }
 
     [Fact]
+    public void A_column_of_several_pieces_keeps_its_rows()
+    {
+        string?[] texts = [.. Enumerable.Range(0, 40_000).Select(row => row % 7 == 0 ? null : row.ToString(System.Globalization.CultureInfo.InvariantCulture))];
+        TableColumn column = TableColumn.Texts("x", texts);
+        Assert.Equal(texts.Length, column.Count);
+        Assert.Equal(texts, column);
+        Assert.Throws<IndexOutOfRangeException>(() => column[65_536]);
+    }
+
+    [Fact]
     public void Rows_with_and_without_quotes_read_alike()
     {
         Table table = Read("a,b,c\n 1 ,NA,\u00a0x\u00a0\n\" 1 \",\"NA\",\"\u00a0x\u00a0\"\r\n,?,\"y\"\nNAN,N,nan\n,,\n1,2,3");
