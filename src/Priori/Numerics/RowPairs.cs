@@ -1,5 +1,5 @@
-using System.Numerics;
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
 
 namespace Priori.Numerics;
 
@@ -9,7 +9,7 @@ namespace Priori.Numerics;
 /// </summary>
 internal sealed unsafe class RowPairs : IDisposable
 {
-    private static readonly int Lanes = Vector<double>.Count;
+    private static readonly int Lanes = Vector512<double>.Count;
     private readonly Tensor columns; // [dim, stride]; beyond the rows everything is infinitely far.
     private readonly double* x;
     private readonly int n, dim;
@@ -39,32 +39,29 @@ internal sealed unsafe class RowPairs : IDisposable
             ends.AsSpan(start, (int)count).Fill(start + (int)count);
             start += (int)count;
         }
-        Vector<double> lanes = Vector<double>.Indices;
+        Vector512<double> lanes = Vector512<double>.Indices;
         double[][] sums = Parts(2 * stride, (part, parts, both) =>
         {
             double* all = both, own = both + stride;
-            for (int i = part; i < n; i += parts)
+            Columns at = new(x, stride, dim); // In registers: a store might change a field.
+            int rows = n;
+            for (int i = part; i < rows; i += parts)
             {
-                Vector<double> sumAll = Vector<double>.Zero, sumOwn = Vector<double>.Zero;
-                for (int j = i + 1; j < n; j += Lanes)
+                Vector512<double> sumAll = Vector512<double>.Zero, sumOwn = Vector512<double>.Zero;
+                for (int j = i + 1; j < rows; j += Lanes)
                 {
-                    Vector<double> distance = Vector<double>.Zero;
-                    for (int c = 0; c < dim; c++)
-                    {
-                        Vector<double> difference = Vector.Load(x + (c * stride) + j) - new Vector<double>(x[(c * stride) + i]);
-                        distance = Vector.FusedMultiplyAdd(difference, difference, distance);
-                    }
-                    if (Vector.GreaterThanAll(distance, new Vector<double>(VectorMath.GreatestExponent))) continue;
-                    Vector<double> kernel = VectorMath.ExpNegative(distance);
+                    Vector512<double> distance = at.Square(i, j);
+                    if (Vector512.GreaterThanAll(distance, Vector512.Create(VectorMath.GreatestExponent))) continue;
+                    Vector512<double> kernel = VectorMath.ExpNegative(distance);
                     sumAll += kernel;
-                    Vector.Store(Vector.Load(all + j) + kernel, all + j);
+                    Vector512.Store(Vector512.Load(all + j) + kernel, all + j);
                     if (j >= ends[i]) continue;
-                    kernel = Vector.ConditionalSelect(Vector.LessThan(lanes, new Vector<double>(ends[i] - j)), kernel, Vector<double>.Zero);
+                    kernel = Vector512.ConditionalSelect(Vector512.LessThan(lanes, Vector512.Create((double)(ends[i] - j))), kernel, Vector512<double>.Zero);
                     sumOwn += kernel;
-                    Vector.Store(Vector.Load(own + j) + kernel, own + j);
+                    Vector512.Store(Vector512.Load(own + j) + kernel, own + j);
                 }
-                all[i] += Vector.Sum(sumAll);
-                own[i] += Vector.Sum(sumOwn);
+                all[i] += Vector512.Sum(sumAll);
+                own[i] += Vector512.Sum(sumOwn);
             }
         });
         double[] Total(long from) => [.. Enumerable.Range(0, n).Select(i => 1 + sums.Sum(part => part[from + i]))];
@@ -79,24 +76,18 @@ internal sealed unsafe class RowPairs : IDisposable
         {
             new Span<double>(nearest, checked((int)(stride * (k + 1)))).Fill(double.PositiveInfinity);
             double* furthest = nearest + (stride * k);
-            void Insert(int row, double distance)
+            Columns at = new(x, stride, dim);
+            int rows = n, neighbours = k;
+            for (int i = part; i < rows; i += parts)
             {
-                double* list = nearest + ((long)row * k);
-                int at = k - 1;
-                for (; at > 0 && list[at - 1] > distance; at--) list[at] = list[at - 1];
-                list[at] = distance;
-                furthest[row] = list[k - 1];
-            }
-            for (int i = part; i < n; i += parts)
-            {
-                for (int j = i + 1; j < n; j += Lanes)
+                for (int j = i + 1; j < rows; j += Lanes)
                 {
-                    Vector<double> distance = Distance(i, j);
-                    if (!Vector.LessThanAny(distance, Vector.Max(Vector.Load(furthest + j), new Vector<double>(furthest[i])))) continue;
-                    for (int lane = 0; lane < Math.Min(Lanes, n - j); lane++)
+                    Vector512<double> distance = at.Maximum(i, j);
+                    if (!Vector512.LessThanAny(distance, Vector512.Max(Vector512.Load(furthest + j), Vector512.Create(furthest[i])))) continue;
+                    for (int lane = 0; lane < Math.Min(Lanes, rows - j); lane++)
                     {
-                        if (distance[lane] < furthest[i]) Insert(i, distance[lane]);
-                        if (distance[lane] < furthest[j + lane]) Insert(j + lane, distance[lane]);
+                        if (distance[lane] < furthest[i]) furthest[i] = Insert(nearest + ((long)i * neighbours), neighbours, distance[lane]);
+                        if (distance[lane] < furthest[j + lane]) furthest[j + lane] = Insert(nearest + ((long)(j + lane) * neighbours), neighbours, distance[lane]);
                     }
                 }
             }
@@ -113,16 +104,18 @@ internal sealed unsafe class RowPairs : IDisposable
         {
             fixed (double* radii = padded)
             {
-                for (int i = part; i < n; i += parts)
+                Columns at = new(x, stride, dim);
+                int rows = n;
+                for (int i = part; i < rows; i += parts)
                 {
-                    Vector<double> own = Vector<double>.Zero, reach = new(radii[i]);
-                    for (int j = i + 1; j < n; j += Lanes)
+                    Vector512<double> own = Vector512<double>.Zero, reach = Vector512.Create(radii[i]);
+                    for (int j = i + 1; j < rows; j += Lanes)
                     {
-                        Vector<double> distance = Distance(i, j);
-                        own += Vector.ConditionalSelect(Vector.LessThan(distance, reach), Vector<double>.One, Vector<double>.Zero);
-                        Vector.Store(Vector.Load(count + j) + Vector.ConditionalSelect(Vector.LessThan(distance, Vector.Load(radii + j)), Vector<double>.One, Vector<double>.Zero), count + j);
+                        Vector512<double> distance = at.Maximum(i, j);
+                        own += Vector512.ConditionalSelect(Vector512.LessThan(distance, reach), Vector512<double>.One, Vector512<double>.Zero);
+                        Vector512.Store(Vector512.Load(count + j) + Vector512.ConditionalSelect(Vector512.LessThan(distance, Vector512.Load(radii + j)), Vector512<double>.One, Vector512<double>.Zero), count + j);
                     }
-                    count[i] += Vector.Sum(own);
+                    count[i] += Vector512.Sum(own);
                 }
             }
         });
@@ -131,13 +124,39 @@ internal sealed unsafe class RowPairs : IDisposable
 
     public void Dispose() => columns.Dispose();
 
-    /// <summary>Maximum-norm distances of row i to row j and its successors.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private Vector<double> Distance(int i, int j)
+    /// <summary>Puts a distance into an ascending list in place of the last, and returns the new last.</summary>
+    private static double Insert(double* list, int length, double distance)
     {
-        Vector<double> distance = Vector<double>.Zero;
-        for (int c = 0; c < dim; c++) distance = Vector.Max(distance, Vector.Abs(Vector.Load(x + (c * stride) + j) - new Vector<double>(x[(c * stride) + i])));
-        return distance;
+        int place = length - 1;
+        for (; place > 0 && list[place - 1] > distance; place--) list[place] = list[place - 1];
+        list[place] = distance;
+        return list[length - 1];
+    }
+
+    /// <summary>Distances of row i to row j and its successors.</summary>
+    private readonly struct Columns(double* x, long stride, int dim)
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public Vector512<double> Square(int i, int j)
+        {
+            Vector512<double> distance = Vector512<double>.Zero;
+            double* one = x + i, others = x + j;
+            for (int c = 0; c < dim; c++, one += stride, others += stride)
+            {
+                Vector512<double> difference = Vector512.Load(others) - Vector512.Create(*one);
+                distance = Vector512.FusedMultiplyAdd(difference, difference, distance);
+            }
+            return distance;
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public Vector512<double> Maximum(int i, int j)
+        {
+            Vector512<double> distance = Vector512<double>.Zero;
+            double* one = x + i, others = x + j;
+            for (int c = 0; c < dim; c++, one += stride, others += stride) distance = Vector512.Max(distance, Vector512.Abs(Vector512.Load(others) - Vector512.Create(*one)));
+            return distance;
+        }
     }
 
     private delegate void Work(int part, int parts, double* results);

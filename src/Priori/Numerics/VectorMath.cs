@@ -1,5 +1,6 @@
 using System.Numerics;
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
 
 namespace Priori.Numerics;
 
@@ -11,29 +12,29 @@ internal static class VectorMath
 
     /// <summary>exp(-x) for x at least 0: the Taylor series about the nearest multiple of log 2 (its remainder is below 2e-16), and the integer put into the exponent.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector<double> ExpNegative(Vector<double> x)
+    public static Vector512<double> ExpNegative(Vector512<double> x)
     {
-        Vector<long> counted = Vector.LessThanOrEqual(x, new Vector<double>(GreatestExponent));
-        x = -Vector.Min(x, new Vector<double>(GreatestExponent));
-        Vector<double> whole = Vector.Round(x * 1.4426950408889634);
-        Vector<double> r = Vector.FusedMultiplyAdd(whole, new(-0.6931471803691238), x); // log 2 in two parts (Cody and Waite)
-        r = Vector.FusedMultiplyAdd(whole, new(-1.9082149292705877e-10), r);
-        Vector<double> series = new(1 / 479001600.0);
-        series = Vector.FusedMultiplyAdd(series, r, new(1 / 39916800.0));
-        series = Vector.FusedMultiplyAdd(series, r, new(1 / 3628800.0));
-        series = Vector.FusedMultiplyAdd(series, r, new(1 / 362880.0));
-        series = Vector.FusedMultiplyAdd(series, r, new(1 / 40320.0));
-        series = Vector.FusedMultiplyAdd(series, r, new(1 / 5040.0));
-        series = Vector.FusedMultiplyAdd(series, r, new(1 / 720.0));
-        series = Vector.FusedMultiplyAdd(series, r, new(1 / 120.0));
-        series = Vector.FusedMultiplyAdd(series, r, new(1 / 24.0));
-        series = Vector.FusedMultiplyAdd(series, r, new(1 / 6.0));
-        series = Vector.FusedMultiplyAdd(series, r, new(0.5));
-        series = Vector.FusedMultiplyAdd(series, r, Vector<double>.One);
-        series = Vector.FusedMultiplyAdd(series, r, Vector<double>.One);
+        Vector512<double> counted = Vector512.LessThanOrEqual(x, Vector512.Create(GreatestExponent));
+        x = -Vector512.Min(x, Vector512.Create(GreatestExponent));
+        Vector512<double> whole = Vector512.Round(x * 1.4426950408889634);
+        Vector512<double> r = Vector512.FusedMultiplyAdd(whole, Vector512.Create(-0.6931471803691238), x); // log 2 in two parts (Cody and Waite)
+        r = Vector512.FusedMultiplyAdd(whole, Vector512.Create(-1.9082149292705877e-10), r);
+        Vector512<double> series = Vector512.Create(1 / 479001600.0);
+        series = Vector512.FusedMultiplyAdd(series, r, Vector512.Create(1 / 39916800.0));
+        series = Vector512.FusedMultiplyAdd(series, r, Vector512.Create(1 / 3628800.0));
+        series = Vector512.FusedMultiplyAdd(series, r, Vector512.Create(1 / 362880.0));
+        series = Vector512.FusedMultiplyAdd(series, r, Vector512.Create(1 / 40320.0));
+        series = Vector512.FusedMultiplyAdd(series, r, Vector512.Create(1 / 5040.0));
+        series = Vector512.FusedMultiplyAdd(series, r, Vector512.Create(1 / 720.0));
+        series = Vector512.FusedMultiplyAdd(series, r, Vector512.Create(1 / 120.0));
+        series = Vector512.FusedMultiplyAdd(series, r, Vector512.Create(1 / 24.0));
+        series = Vector512.FusedMultiplyAdd(series, r, Vector512.Create(1 / 6.0));
+        series = Vector512.FusedMultiplyAdd(series, r, Vector512.Create(0.5));
+        series = Vector512.FusedMultiplyAdd(series, r, Vector512<double>.One);
+        series = Vector512.FusedMultiplyAdd(series, r, Vector512<double>.One);
         // Adding 1.5 * 2^52 leaves the integer in the lowest bits.
-        Vector<long> integer = (whole + new Vector<double>(6755399441055744)).As<double, long>() << 52;
-        return Vector.ConditionalSelect(counted, (series.As<double, long>() + integer).As<long, double>(), Vector<double>.Zero);
+        Vector512<long> integer = (whole + Vector512.Create(6755399441055744.0)).AsInt64() << 52;
+        return Vector512.ConditionalSelect(counted, (series.AsInt64() + integer).AsDouble(), Vector512<double>.Zero);
     }
 
     /// <summary>The logarithm to base 2 of a positive x by the polynomial of the Cephes library (S. Moshier, logf).</summary>

@@ -1,4 +1,4 @@
-using System.Numerics;
+using System.Runtime.Intrinsics;
 using Priori.Numerics;
 
 namespace Priori.Tests.Numerics;
@@ -41,10 +41,10 @@ public class RowPairsTests
     {
         var random = new Random(1);
         double[] exponents = [0, 1e-300, 1e-9, 0.3465, 0.3466, 1, 700, 707.99, 708, 709, 1e9, double.PositiveInfinity, .. Enumerable.Range(0, 20_000).Select(_ => random.NextDouble() * Math.Pow(10, random.Next(-3, 3)))];
-        for (int i = 0; i + Vector<double>.Count <= exponents.Length; i += Vector<double>.Count)
+        for (int i = 0; i + Vector512<double>.Count <= exponents.Length; i += Vector512<double>.Count)
         {
-            Vector<double> actual = VectorMath.ExpNegative(new Vector<double>(exponents, i));
-            for (int lane = 0; lane < Vector<double>.Count; lane++)
+            Vector512<double> actual = VectorMath.ExpNegative(Vector512.Create<double>(exponents.AsSpan(i)));
+            for (int lane = 0; lane < Vector512<double>.Count; lane++)
             {
                 double x = exponents[i + lane], expected = x > VectorMath.GreatestExponent ? 0 : Math.Exp(-x);
                 Assert.True(Math.Abs(actual[lane] - expected) <= 5e-16 * expected, $"exp(-{x}) is {expected}, not {actual[lane]}.");
