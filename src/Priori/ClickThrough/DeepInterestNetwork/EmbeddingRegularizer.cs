@@ -178,6 +178,9 @@ public sealed class RegularizedEmbedding : Module<Tensor, Tensor>
         RegisterComponents();
     }
 
+    /// <summary>Whether the table has a regularizer.</summary>
+    public bool IsRegularized => regularizer is not null;
+
     /// <summary>The table [ids, dim].</summary>
     public TorchSharp.Modules.Parameter Weight => table.weight!;
 

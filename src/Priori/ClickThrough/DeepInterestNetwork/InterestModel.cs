@@ -112,7 +112,8 @@ public abstract class InterestModel : Module<Tensor, Tensor, Tensor, Tensor>
     public Tensor Penalty(Tensor candidate, Tensor history, Tensor mask)
     {
         Check(candidate, history, mask);
-        Tensor sum = zeros(1, device: candidate.device).squeeze(0);
+        Tensor sum = tensor(0f, device: candidate.device);
+        if (!tables.Any(table => table.IsRegularized)) return sum;
         Tensor behaviors = history.flatten(0, 1).index_select(0, mask.reshape(-1).nonzero().squeeze(1));
         for (int i = 0; i < tables.Length; i++)
             if (tables[i].Penalty(cat([candidate.reshape(-1, tables.Length).select(1, i), behaviors.select(1, i)])) is { } penalty) sum = sum + penalty;
