@@ -73,13 +73,13 @@ public static class ItemPairs
         double total = popularity.Sum();
         for (int i = 0; i < items; i++) popularity[i] /= total;
         double[] begins = Cumulative(popularity);
-        var targets = new Dictionary<int, double[]>();
         long[] drawn = new long[2 * pairs];
-        for (int p = 0; p < pairs; p++)
+        for (int p = 0; p < pairs; p++) drawn[2 * p] = Draw(begins, log.NextDouble());
+        double[] luck = [.. Enumerable.Range(0, pairs).Select(_ => log.NextDouble())];
+        foreach (IGrouping<long, int> group in Enumerable.Range(0, pairs).GroupBy(p => drawn[2 * p]))
         {
-            int begin = Draw(begins, log.NextDouble());
-            if (!targets.TryGetValue(begin, out double[]? cumulative)) targets[begin] = cumulative = Cumulative(Weights(z, popularity, begin));
-            (drawn[2 * p], drawn[2 * p + 1]) = (begin, Draw(cumulative, log.NextDouble()));
+            double[] cumulative = Cumulative(Weights(z, popularity, (int)group.Key));
+            foreach (int p in group) drawn[2 * p + 1] = Draw(cumulative, luck[p]);
         }
         return new ItemPairsData(["topic", "group", "brand", "maker", "colour"], tensor(codes, [items, 5], ScalarType.Int64), tensor(topics), tensor(z, [items, Dimension], ScalarType.Float64),
             tensor(popularity), tensor(drawn, [pairs, 2], ScalarType.Int64));

@@ -1,5 +1,6 @@
 using MathNet.Numerics.Distributions;
 using Priori.Data;
+using Priori.Nn;
 using Priori.Numerics;
 using Priori.Recommendation;
 using Priori.Runtime;
@@ -177,7 +178,7 @@ public class ItemSelfSupervisionTests
     {
         Table table = Catalogue();
         ItemFeatureSchema mean = ItemFeatureSchema.Learn(table, new ItemFeatureOptions { Id = "item" });
-        ItemFeatureSchema sum = ItemFeatureSchema.Learn(table, new ItemFeatureOptions { Id = "item", Pooling = ValuePooling.Sum });
+        ItemFeatureSchema sum = ItemFeatureSchema.Learn(table, new ItemFeatureOptions { Id = "item", Pooling = Pooling.Sum });
         Assert.Equal(ItemFeatureKind.MultiValued, mean.Features[2].Kind);
         Assert.Equal(["drama", "noir", "war"], mean.Features[2].Vocabulary);
         Assert.Equal(3, mean.Features[2].Slots);
@@ -193,6 +194,20 @@ public class ItemSelfSupervisionTests
         Assert.True(b[0, 2].allclose(weight[offset] + weight[offset + 2]));
         Assert.True(a[1, 2].allclose(weight.narrow(0, offset, 3).mean([0])));
         Assert.True(a[2, 2].eq(first.state_dict()["mask"][2]).all().item<bool>()); // no value
+    }
+
+    [Fact]
+    public void Hashed_tables_serve_the_towers_as_well()
+    {
+        var (schema, items) = Small();
+        ItemFeature[] categories = [.. schema.Features.Where(f => f.Kind != ItemFeatureKind.Numeric)];
+        var config = new UnifiedEmbeddingConfig(rows: 16, chunkDim: 4);
+        foreach (ItemFeature feature in categories) config.AddFeature(feature.Name);
+        var hashed = new HashedFieldEmbedding(new UnifiedEmbedding(config), [.. categories.Select(f => f.Vocabulary)], [.. categories.Select(f => f.Slots)], numbers: schema.Features.Count - categories.Length);
+        using var tower = new FeatureTower(new FeatureEmbedding(schema, 4, table: hashed), [8], 6);
+        Assert.Equal([60, 4, 4], tower.Embedding.forward(items.Ids, items.Values).shape);
+        new ItemContrastiveTask(tower, new RandomComplementaryMask(4)).Loss(items, new SplitMix64(0)).backward();
+        Assert.All(tower.parameters(), p => Assert.True(p.grad!.count_nonzero().item<long>() > 0));
     }
 
     [Fact]

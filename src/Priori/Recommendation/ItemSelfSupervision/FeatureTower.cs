@@ -26,14 +26,19 @@ public sealed class FeatureEmbedding : Module<Tensor, Tensor, Tensor>
     /// <param name="schema">The features.</param>
     /// <param name="dim">Width d of a feature's embedding; default 16.</param>
     /// <param name="maskEmbedding">What replaces a feature that is masked or missing; a learned one begins at zero.</param>
-    /// <param name="table">Any module (ids int64 [batch, slots], values [batch, slots]) -> [batch, slots, dim], such as a hashed table; by default a <see cref="FieldEmbedding"/>.</param>
-    public FeatureEmbedding(ItemFeatureSchema schema, long dim = 16, MaskEmbedding maskEmbedding = MaskEmbedding.Learned, Module<Tensor, Tensor, Tensor>? table = null)
+    /// <param name="initialDeviation">Standard deviation of the normal numbers that the default table begins with, above 0. Default 0.1.</param>
+    /// <param name="table">
+    /// Any module (ids int64 [batch, slots], values [batch, slots]) -> [batch, slots, dim], or [batch, features, dim] if it joins the values of a feature itself, such as a
+    /// <see cref="HashedFieldEmbedding"/> with one chunk a feature; by default a <see cref="FieldEmbedding"/>.
+    /// </param>
+    public FeatureEmbedding(ItemFeatureSchema schema, long dim = 16, MaskEmbedding maskEmbedding = MaskEmbedding.Learned, double initialDeviation = 0.1, Module<Tensor, Tensor, Tensor>? table = null)
         : base(nameof(FeatureEmbedding))
     {
         ArgumentNullException.ThrowIfNull(schema);
         ArgumentOutOfRangeException.ThrowIfLessThan(dim, 1);
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(initialDeviation);
         (Schema, Dim) = (schema, dim);
-        this.table = table ?? new FieldEmbedding(schema.Slots, schema.Ids, dim);
+        this.table = table ?? Table(schema, dim, initialDeviation);
         int k = schema.Features.Count;
         singleValued = schema.Slots == k;
         mask = maskEmbedding == MaskEmbedding.Learned ? Parameter(zeros(k, dim)) : zeros(k, dim);
@@ -59,12 +64,19 @@ public sealed class FeatureEmbedding : Module<Tensor, Tensor, Tensor>
     public Tensor Embed(ItemFeatures items, Tensor? masked = null)
     {
         Schema.Check(items);
-        Tensor slots = table.forward(items.Ids, items.Values);
-        Tensor features = singleValued ? slots : pooling.matmul(slots);
+        Tensor looked = table.forward(items.Ids, items.Values);
+        Tensor features = looked.size(1) == Schema.Features.Count ? looked : pooling.matmul(looked);
         Tensor weights = singleValued ? items.Values : items.Values.abs().matmul(pooling.t());
         Tensor replaced = weights.eq(0).logical_and(categorical);
         if (masked is not null) replaced = replaced.logical_or(masked);
         return where(replaced.unsqueeze(-1), mask, features);
+    }
+
+    private static FieldEmbedding Table(ItemFeatureSchema schema, long dim, double deviation)
+    {
+        var table = new FieldEmbedding(schema.Slots, schema.Ids, dim);
+        init.normal_(table.Weight, 0, deviation);
+        return table;
     }
 }
 

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.Json.Serialization;
 using Priori.Data;
+using Priori.Nn;
 using Priori.Numerics;
 using Priori.Runtime;
 
@@ -17,16 +18,6 @@ public enum ItemFeatureKind
 
     /// <summary>A number, standardised.</summary>
     Numeric,
-}
-
-/// <summary>How the embeddings of a multi-valued feature are joined.</summary>
-public enum ValuePooling
-{
-    /// <summary>Their mean.</summary>
-    Mean,
-
-    /// <summary>Their sum.</summary>
-    Sum,
 }
 
 /// <summary>One feature of an item. It takes <paramref name="Slots"/> (id, value) pairs of a row.</summary>
@@ -71,7 +62,7 @@ public sealed record ItemFeatureOptions
     public string Separator { get; init; } = "|";
 
     /// <summary>How the embeddings of a multi-valued feature are joined.</summary>
-    public ValuePooling Pooling { get; init; } = ValuePooling.Mean;
+    public Pooling Pooling { get; init; } = Pooling.Mean;
 
     /// <summary>The most values of a multi-valued cell; further ones are left out. Default 32.</summary>
     public int MostValues { get; init; } = 32;
@@ -112,7 +103,7 @@ public sealed class ItemFeatureSchema
     /// <param name="pooling">How the embeddings of a multi-valued feature are joined.</param>
     /// <exception cref="ArgumentException">There is no feature, two have one name, one has no vocabulary, slots or spread, or the id is none of them.</exception>
     [JsonConstructor]
-    public ItemFeatureSchema(IReadOnlyList<ItemFeature> features, int? idFeature = null, string separator = "|", ValuePooling pooling = ValuePooling.Mean)
+    public ItemFeatureSchema(IReadOnlyList<ItemFeature> features, int? idFeature = null, string separator = "|", Pooling pooling = Pooling.Mean)
     {
         ArgumentNullException.ThrowIfNull(features);
         ArgumentException.ThrowIfNullOrEmpty(separator);
@@ -144,7 +135,7 @@ public sealed class ItemFeatureSchema
     public string Separator { get; }
 
     /// <summary>How the embeddings of a multi-valued feature are joined.</summary>
-    public ValuePooling Pooling { get; }
+    public Pooling Pooling { get; }
 
     /// <summary>The number of ids over all features: the rows of an embedding table.</summary>
     [JsonIgnore]
@@ -162,7 +153,7 @@ public sealed class ItemFeatureSchema
     [JsonIgnore]
     public IReadOnlyList<int> FirstSlots { get; }
 
-    /// <summary>Learns a schema from a catalogue.</summary>
+    /// <summary>Learns a schema from a catalogue: the features are its columns, those of numbers last.</summary>
     /// <param name="table">One row an item.</param>
     /// <param name="options">The id column and kinds; by default everything is found out.</param>
     /// <exception cref="BadInputException">A named column does not exist, a column has no value at all, or a column said to be numeric holds text.</exception>
@@ -174,8 +165,8 @@ public sealed class ItemFeatureSchema
             if (!table.Has(name)) throw new BadInputException($"{table.Source} has no column '{name}'; it has: {string.Join(", ", table.Columns)}.");
         string[] columns = [.. table.Columns.Where(c => c == options.Id || !options.Ignore.Contains(c))];
         if (columns.Length == 0) throw new BadInputException($"{table.Source} has no column beside the ignored ones.");
-        ItemFeature[] features = [.. columns.Select(name => LearnFeature(table, table[name], options))];
-        return new ItemFeatureSchema(features, options.Id is null ? null : Array.IndexOf(columns, options.Id), options.Separator, options.Pooling);
+        ItemFeature[] features = [.. columns.Select(name => LearnFeature(table, table[name], options)).OrderBy(f => f.Kind == ItemFeatureKind.Numeric)];
+        return new ItemFeatureSchema(features, options.Id is null ? null : Array.FindIndex(features, f => f.Name == options.Id), options.Separator, options.Pooling);
     }
 
     /// <summary>
@@ -211,7 +202,7 @@ public sealed class ItemFeatureSchema
                 for (int i = 0; i < codes.Length; i++)
                 {
                     id[i] += codes[i];
-                    value[i] = Pooling == ValuePooling.Mean ? 1f / codes.Length : 1;
+                    value[i] = Pooling == Pooling.Mean ? 1f / codes.Length : 1;
                 }
             }
         }
@@ -254,7 +245,7 @@ public sealed class ItemFeatureSchema
             Tensor values = dropped.narrow(1, FirstSlots[f], Features[f].Slots), present = values.ne(0);
             Tensor luck = rand_like(values).masked_fill(present.logical_not(), -1);
             Tensor kept = values * luck.ge(probability).logical_or(luck.eq(luck.amax([1], keepdim: true))).to(values.dtype);
-            if (Pooling == ValuePooling.Mean) kept = kept / kept.sum(1, keepdim: true).clamp_min(1e-12);
+            if (Pooling == Pooling.Mean) kept = kept / kept.sum(1, keepdim: true).clamp_min(1e-12);
             values.copy_(kept);
         }
         return items with { Values = dropped.MoveToOuterDisposeScope() };
