@@ -49,7 +49,7 @@ public sealed record ItemSelfSupervisionRecipeOptions : RecipeOptions
 
     /// <summary>Initial deviation.</summary>
     [Option("Standard deviation of the embeddings at the start.", Min = 1e-6)]
-    public double InitialDeviation { get; init; } = 0.1;
+    public double InitialDeviation { get; init; } = 1;
 
     /// <summary>Hidden widths.</summary>
     [Option("Hidden widths of each tower.", Min = 1)]

@@ -79,6 +79,7 @@ public static class MutualInformation
 
     private static double JointEntropy((int[] Codes, int[] Counts) a, (int[] Codes, int[] Counts) b, int n)
     {
+        if (a.Counts.Length == n || b.Counts.Length == n) return Math.Log(n); // an id: every pair is different
         long cells = (long)a.Counts.Length * b.Counts.Length;
         if (cells <= Math.Max(1 << 16, 4L * n) && cells <= Array.MaxLength)
         {
