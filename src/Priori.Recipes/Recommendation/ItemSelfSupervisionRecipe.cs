@@ -49,7 +49,11 @@ public sealed record ItemSelfSupervisionRecipeOptions : RecipeOptions
 
     /// <summary>Initial deviation.</summary>
     [Option("Standard deviation of the embeddings at the start.", Min = 1e-6)]
-    public double InitialDeviation { get; init; } = 1;
+    public double InitialDeviation { get; init; } = 0.1;
+
+    /// <summary>Further initial deviations.</summary>
+    [Option("Further standard deviations of the embeddings at the start that none, cfm and so are trained with; may be empty.", Min = 1e-6)]
+    public IReadOnlyList<double> InitialDeviations { get; init; } = [0.25, 1];
 
     /// <summary>Hidden widths.</summary>
     [Option("Hidden widths of each tower.", Min = 1)]
@@ -155,7 +159,7 @@ public sealed class ItemSelfSupervisionRecipe : Recipe<ItemSelfSupervisionRecipe
 {
     private const int GeneratedEpochs = 16, MostEpochs = 40, Depth = 50, RecommendedQueries = 1000, DrawnGroups = 8;
     private const string Catalogue = "catalogue.";
-    private static readonly string[] s_masking = ["cfm", "rfm", "so"], s_drawn = ["none", "cfm"];
+    private static readonly string[] s_masking = ["cfm", "rfm", "so"], s_started = ["none", "cfm", "so"], s_drawn = ["none", "cfm"];
 
     /// <inheritdoc/>
     public override string Id => "item-self-supervision";
@@ -191,7 +195,7 @@ public sealed class ItemSelfSupervisionRecipe : Recipe<ItemSelfSupervisionRecipe
     /// <inheritdoc/>
     public override ItemSelfSupervisionRecipeOptions Defaults(Budget budget) => budget switch
     {
-        Budget.Smoke => new() { Items = 600, Pairs = 2400, Epochs = 3, Alphas = [1] },
+        Budget.Smoke => new() { Items = 600, Pairs = 2400, Epochs = 3, Alphas = [1], InitialDeviations = [1] },
         Budget.Paper => new() { Items = 20_000, Pairs = 400_000, Hidden = [1024], OutputDim = 128, BatchSize = 1024 },
         _ => new(),
     };
@@ -210,8 +214,9 @@ public sealed class ItemSelfSupervisionRecipe : Recipe<ItemSelfSupervisionRecipe
         foreach (string remark in first.Remarks) context.Note(remark);
 
         string[] arms = [.. options.Arms.Distinct()];
-        string[] swept = [.. s_masking.Where(arms.Contains).SelectMany(arm => options.Alphas.Where(a => a != options.Alpha).Distinct().Select(a => string.Create(CultureInfo.InvariantCulture, $"{arm}@{a}")))];
-        Dictionary<string, List<ArmResult>> results = arms.Concat(swept).ToDictionary(arm => arm, _ => new List<ArmResult>());
+        string[] byAlpha = [.. s_masking.Where(arms.Contains).SelectMany(arm => options.Alphas.Where(a => a != options.Alpha).Distinct().Select(a => AtAlpha(arm, a)))];
+        string[] byDeviation = [.. s_started.Where(arms.Contains).SelectMany(arm => options.InitialDeviations.Where(d => d != options.InitialDeviation).Distinct().Select(d => AtDeviation(arm, d)))];
+        Dictionary<string, List<ArmResult>> results = arms.Concat(byAlpha).Concat(byDeviation).ToDictionary(arm => arm, _ => new List<ArmResult>());
         foreach (int seed in context.Seeds)
         {
             RetrievalDataset current = data(seed);
@@ -219,9 +224,9 @@ public sealed class ItemSelfSupervisionRecipe : Recipe<ItemSelfSupervisionRecipe
                 results[arm].Add(context.Arm(arm, seed, run => Train(run, arm, current, options, seed == context.Seeds[0] && arms.Contains(arm))));
         }
         ReportArms(context, first, options, results, arms);
-        CheckClaims(context, first, results);
+        CheckClaims(context, first, options, results);
         ReportInformation(context, first, options);
-        if (swept.Length > 0) ReportAlphas(context, first, options, results);
+        if (byAlpha.Length > 0) ReportAlphas(context, first, options, results);
         string best = first.Valid.Count > 0 ? arms.MaxBy(arm => results[arm].Average(r => r["validation"]))! : Preferred(arms);
         ReportVectors(context, first, results, arms);
         WriteVectors(context, first, best, results[best][0], options);
@@ -293,6 +298,10 @@ public sealed class ItemSelfSupervisionRecipe : Recipe<ItemSelfSupervisionRecipe
         }
     }
 
+    private static string AtAlpha(string arm, double alpha) => string.Create(CultureInfo.InvariantCulture, $"{arm}@alpha={alpha}");
+
+    private static string AtDeviation(string arm, double deviation) => string.Create(CultureInfo.InvariantCulture, $"{arm}@init={deviation}");
+
     private static string Preferred(IReadOnlyCollection<string> arms) => arms.Contains("cfm") ? "cfm" : arms.First();
 
     private static Func<int, RetrievalDataset> Loader(ItemSelfSupervisionRecipeOptions options, RunContext context)
@@ -341,11 +350,12 @@ public sealed class ItemSelfSupervisionRecipe : Recipe<ItemSelfSupervisionRecipe
 
     private static void Train(ArmRun run, string arm, RetrievalDataset data, ItemSelfSupervisionRecipeOptions options, bool keep)
     {
-        string[] parts = arm.Split('@', '+');
+        string[] parts = arm.Split('@', '+', '=');
         string name = parts[0];
         bool corrected = arm.EndsWith("+logq", StringComparison.Ordinal);
-        double alpha = arm.Contains('@', StringComparison.Ordinal) ? double.Parse(parts[1], CultureInfo.InvariantCulture) : options.Alpha;
-        var description = new ItemTowersModel(arm, null, data.ItemSchema, data.QuerySchema, data.Tables.Query, data.Tables.Item, options);
+        double At(string what, double otherwise) => parts.Length == 3 && parts[1] == what ? double.Parse(parts[2], CultureInfo.InvariantCulture) : otherwise;
+        double alpha = At("alpha", options.Alpha);
+        var description = new ItemTowersModel(arm, null, data.ItemSchema, data.QuerySchema, data.Tables.Query, data.Tables.Item, options with { InitialDeviation = At("init", options.InitialDeviation) });
         TwoTowerModel model = description.Build();
         model.to(run.Device);
         ItemFeatures items = data.Items.To(run.Device), queries = data.Queries.To(run.Device);
@@ -448,7 +458,7 @@ public sealed class ItemSelfSupervisionRecipe : Recipe<ItemSelfSupervisionRecipe
         }
     }
 
-    private static void CheckClaims(RunContext context, RetrievalDataset data, Dictionary<string, List<ArmResult>> results)
+    private static void CheckClaims(RunContext context, RetrievalDataset data, ItemSelfSupervisionRecipeOptions options, Dictionary<string, List<ArmResult>> results)
     {
         bool judged = data.Truth is not null;
         Compare(judged ? "hits" : null, "cfm", "none", "recall@50", 0.008);
@@ -463,6 +473,11 @@ public sealed class ItemSelfSupervisionRecipe : Recipe<ItemSelfSupervisionRecipe
         {
             foreach (var (arm, baseline) in new[] { ("cfm", "rfm"), ("rfm", "none"), ("so", "none"), ("fd", "none"), ("cfm+logq", "none+logq") }) Compare(null, arm, baseline, metric, 0);
             if (!judged && metric != "recall@50") Compare(null, "cfm", "none", metric, 0);
+            foreach (double deviation in options.InitialDeviations)
+            {
+                Compare(null, AtDeviation("cfm", deviation), AtDeviation("none", deviation), metric, 0);
+                if (metric == "cold_correlation") Compare(null, AtDeviation("cfm", deviation), AtDeviation("so", deviation), metric, 0);
+            }
         }
 
         PairedDifference? Compare(string? claim, string arm, string baseline, string metric, double margin)
@@ -490,7 +505,7 @@ public sealed class ItemSelfSupervisionRecipe : Recipe<ItemSelfSupervisionRecipe
         {
             Curve[] curves = [.. s_masking.Where(results.ContainsKey).Select(arm =>
             {
-                (double Alpha, string Arm)[] points = [.. options.Alphas.Where(a => a != options.Alpha).Distinct().Select(a => (a, string.Create(CultureInfo.InvariantCulture, $"{arm}@{a}"))).Append((options.Alpha, arm))
+                (double Alpha, string Arm)[] points = [.. options.Alphas.Where(a => a != options.Alpha).Distinct().Select(a => (a, AtAlpha(arm, a))).Append((options.Alpha, arm))
                     .Concat(results.ContainsKey("none") ? [(0, "none")] : Array.Empty<(double, string)>()).OrderBy(p => p.Item1)];
                 return new Curve(arm, [.. points.Select(p => p.Alpha)], [.. Enumerable.Range(0, context.Seeds.Count).Select(s => (IReadOnlyList<double>)[.. points.Select(p => results[p.Arm][s][metric])])]);
             })];

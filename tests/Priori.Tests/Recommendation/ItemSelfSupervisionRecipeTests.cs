@@ -9,14 +9,14 @@ namespace Priori.Tests.Recommendation;
 
 public class ItemSelfSupervisionRecipeTests
 {
-    private static readonly ItemSelfSupervisionRecipeOptions Small = new() { Items = 200, Pairs = 600, Epochs = 1, BatchSize = 64, Alphas = [1] };
+    private static readonly ItemSelfSupervisionRecipeOptions Small = new() { Items = 200, Pairs = 600, Epochs = 1, BatchSize = 64, Alphas = [1], InitialDeviations = [1] };
 
     [Fact]
     public void Every_arm_runs_on_generated_pairs_and_all_claims_are_measured()
     {
         using var folder = new TemporaryFolder();
         var (result, run) = Run(folder, Small, null, seeds: [0, 1]);
-        Assert.Equal(2 * (8 + 3), result.Arms.Count);
+        Assert.Equal(2 * (8 + 3 + 3), result.Arms.Count);
         Assert.All(result.Claims, c => Assert.True(double.IsFinite(c.Measured), c.Id));
         Assert.All(result.Arms, a => Assert.InRange(a["recall@50"], 0, 1));
         Assert.All(result.Arms, a => Assert.InRange(a["cold_correlation"], -1, 1));
@@ -43,7 +43,7 @@ public class ItemSelfSupervisionRecipeTests
     {
         using var folder = new TemporaryFolder();
         var (pairs, items) = Shop(folder);
-        ItemSelfSupervisionRecipeOptions options = Small with { Arms = ["none", "cfm", "rfm"], Alphas = [], Epochs = 30, LearningRate = 1e-2, Patience = 10, Categorical = ["year"] };
+        ItemSelfSupervisionRecipeOptions options = Small with { Arms = ["none", "cfm", "rfm"], Alphas = [], InitialDeviations = [], Epochs = 30, LearningRate = 1e-2, Patience = 10, Categorical = ["year"] };
         var (result, run) = Run(folder, options, Data(pairs, items));
         Assert.All(result.Claims, c => Assert.Equal(Verdict.NotJudged, c.Verdict));
         // Users buy within one genre of five: far above chance (50 of 200 items is .25).
@@ -85,7 +85,7 @@ public class ItemSelfSupervisionRecipeTests
     {
         using var folder = new TemporaryFolder();
         var (pairs, items) = Shop(folder);
-        ItemSelfSupervisionRecipeOptions options = Small with { Arms = ["cfm"], Alphas = [] };
+        ItemSelfSupervisionRecipeOptions options = Small with { Arms = ["cfm"], Alphas = [], InitialDeviations = [] };
         string users = folder.File("users.csv", "user,segment,age\n" + string.Join('\n', Enumerable.Range(0, 80).Select(u => $"u{u},s{u % 5},{20 + u * .5}")));
         UserData data = Data(pairs, items, ("time", "day")) with { Parts = new Dictionary<string, string> { ["items"] = items, ["queries"] = users } };
         var (result, run) = Run(folder, options, data);
@@ -119,7 +119,7 @@ public class ItemSelfSupervisionRecipeTests
         using var folder = new TemporaryFolder();
         var paper = (ItemSelfSupervisionRecipeOptions)new ItemSelfSupervisionRecipe().Defaults(Budget.Paper);
         Assert.Equal((1024L, 128, 1024), (paper.Hidden.Single(), paper.OutputDim, paper.BatchSize));
-        var (result, _) = Run(folder, paper with { Items = 100, Pairs = 200, Epochs = 1, Arms = ["cfm"], Alphas = [] }, null);
+        var (result, _) = Run(folder, paper with { Items = 100, Pairs = 200, Epochs = 1, Arms = ["cfm"], Alphas = [], InitialDeviations = [] }, null);
         Assert.True(double.IsFinite(result.Arms[0]["recall@50"]));
     }
 

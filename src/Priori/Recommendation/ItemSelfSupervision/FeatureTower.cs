@@ -26,12 +26,12 @@ public sealed class FeatureEmbedding : Module<Tensor, Tensor, Tensor>
     /// <param name="schema">The features.</param>
     /// <param name="dim">Width d of a feature's embedding; default 16.</param>
     /// <param name="maskEmbedding">What replaces a feature that is masked or missing; a learned one begins at zero.</param>
-    /// <param name="initialDeviation">Standard deviation of the normal numbers that the default table begins with, above 0. Default 1, as PyTorch's embeddings.</param>
+    /// <param name="initialDeviation">Standard deviation of the normal numbers that the default table begins with, above 0. Default 0.1.</param>
     /// <param name="table">
     /// Any module (ids int64 [batch, slots], values [batch, slots]) -> [batch, slots, dim], or [batch, features, dim] if it joins the values of a feature itself, such as a
     /// <see cref="HashedFieldEmbedding"/> with one chunk a feature; by default a <see cref="FieldEmbedding"/>.
     /// </param>
-    public FeatureEmbedding(ItemFeatureSchema schema, long dim = 16, MaskEmbedding maskEmbedding = MaskEmbedding.Learned, double initialDeviation = 1, Module<Tensor, Tensor, Tensor>? table = null)
+    public FeatureEmbedding(ItemFeatureSchema schema, long dim = 16, MaskEmbedding maskEmbedding = MaskEmbedding.Learned, double initialDeviation = 0.1, Module<Tensor, Tensor, Tensor>? table = null)
         : base(nameof(FeatureEmbedding))
     {
         ArgumentNullException.ThrowIfNull(schema);
