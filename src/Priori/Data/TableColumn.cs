@@ -157,7 +157,7 @@ internal sealed class TextBuilder : ColumnBuilder
     {
         pieces.Add(new TextPiece(characters, ends));
         // The next piece is likely of the same size.
-        (characters, ends) = (GC.AllocateUninitializedArray<char>(Math.Max(256, length)), GC.AllocateUninitializedArray<int>(Math.Clamp(count, 16, TextPiece.Rows)));
+        (characters, ends) = (GC.AllocateUninitializedArray<char>(Math.Max(256, length + (length >> 3))), GC.AllocateUninitializedArray<int>(Math.Clamp(count, 16, TextPiece.Rows)));
         (length, count) = (0, 0);
     }
 
