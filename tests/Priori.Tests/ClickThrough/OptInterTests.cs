@@ -293,6 +293,7 @@ public class OptInterTests
     public void A_search_keeps_the_interacting_pair_and_drops_the_others()
     {
         // click depends on the parity of the first two fields alone; rows are fresh: one pass.
+        manual_seed(0);
         Tensor local = randint(4, [12_000, 3], ScalarType.Int64, generator: new Generator(5)), ids = local + arange(3, ScalarType.Int64) * 4;
         Tensor odd = (local.select(1, 0) + local.select(1, 1)).remainder(2).to(ScalarType.Float32), target = rand([12_000], generator: new Generator(6)).lt(.1 + .8 * odd).to(ScalarType.Float32);
         OptInterOptions options = Small with { Ids = 12, Hidden = [16] };
