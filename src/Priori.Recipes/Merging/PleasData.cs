@@ -7,14 +7,10 @@ using Priori.Runtime;
 
 namespace Priori.Recipes.Merging;
 
-/// <summary>Inputs of a network and, where known, their labels.</summary>
-internal sealed record Examples(Tensor Inputs, Tensor? Labels);
-
 /// <summary>What the user brings to be merged: two checkpoints, what they are, and calibration data.</summary>
 internal sealed record MergeFolder(string Path, Dictionary<string, Tensor> A, Dictionary<string, Tensor> B, Architecture? Architecture, Architecture? ArchitectureB, PermutationSpec? Wiring, Examples? Calibration)
 {
     private static readonly string[] CalibrationFiles = ["calib.npz", "calib.npy", "calib.safetensors", "calib"];
-    private static readonly string[] InputNames = ["inputs", "images", "x"];
 
     /// <summary>Whether a path is a folder with two checkpoints.</summary>
     public static bool Is(string path) => File.Exists(System.IO.Path.Combine(path, "a.safetensors"));
@@ -31,46 +27,7 @@ internal sealed record MergeFolder(string Path, Dictionary<string, Tensor> A, Di
         if (architecture is null && wiring is null) throw new BadInputException($"{path} has neither arch.json (layers of the network) nor wiring.json (permutation groups).");
         string? calibration = CalibrationFiles.Select(File).FirstOrDefault(f => System.IO.File.Exists(f) || Directory.Exists(f));
         return new MergeFolder(path, Safetensors.Read(File("a.safetensors")), Safetensors.Read(File("b.safetensors")), architecture, Describe("arch.b.json") ?? architecture, wiring,
-            calibration is null || architecture is null ? null : ReadInputs(calibration, architecture.Input, mean, deviation));
-    }
-
-    /// <summary>Reads inputs of a network: arrays, IDX files or folders of images. Bytes become numbers in 0..1.</summary>
-    public static Examples ReadInputs(string path, IReadOnlyList<long> shape, IReadOnlyList<double> mean, IReadOnlyList<double> deviation)
-    {
-        Tensor inputs;
-        Tensor? labels = null;
-        switch (System.IO.Path.GetExtension(path).ToLowerInvariant())
-        {
-            case ".npz" or ".safetensors":
-                Dictionary<string, Tensor> arrays = path.EndsWith(".npz", StringComparison.OrdinalIgnoreCase) ? Npz.Read(path) : Safetensors.Read(path);
-                string? name = InputNames.FirstOrDefault(arrays.ContainsKey) ?? (arrays.Count == 1 ? arrays.Keys.First() : null);
-                if (name is null) throw new BadInputException($"{path} has no array 'inputs', 'images' or 'x'; it has: {string.Join(", ", arrays.Keys)}.");
-                inputs = arrays[name];
-                labels = arrays.GetValueOrDefault("labels") ?? arrays.GetValueOrDefault("y");
-                break;
-            case ".npy":
-                inputs = Npy.Read(path);
-                break;
-            default:
-                if (!Directory.Exists(path)) throw new BadInputException($"{path} is no .npz, .npy or .safetensors file and no folder of images.");
-                ImageDataset images = Directory.EnumerateFiles(path, "*images*idx3*").Any() ? Mnist.Read(path).Test
-                    : ImageFolder.Read(path, (int)shape[^1], grayscale: shape.Count == 3 && shape[0] == 1);
-                (inputs, labels) = (images.Images, images.Labels);
-                break;
-        }
-        if (inputs.dim() == 3 && shape.Count == 3 && shape[0] == 1) inputs = inputs.unsqueeze(1);
-        if (inputs.dim() < 2 || inputs.shape[0] < 1 || !inputs.shape.AsSpan(1).SequenceEqual([.. shape]))
-            throw new BadInputException($"{path} holds inputs [{string.Join(", ", inputs.shape)}]; the network takes [n, {string.Join(", ", shape)}].");
-        if (labels is not null && (labels.dim() != 1 || labels.shape[0] != inputs.shape[0])) throw new BadInputException($"{path} has labels [{string.Join(", ", labels.shape)}] for {inputs.shape[0]} inputs.");
-        inputs = inputs.dtype == ScalarType.Byte ? inputs.to(float32) / 255 : inputs.to(float32);
-        if (mean.Count > 0)
-        {
-            if (mean.Count != inputs.shape[1] || deviation.Count != mean.Count) throw new BadInputException($"Options 'mean' and 'deviation' need one number for each of the {inputs.shape[1]} channels.");
-            long[] channels = [1, mean.Count, .. Enumerable.Repeat(1L, (int)inputs.dim() - 2)];
-            inputs = (inputs - tensor(mean.ToArray(), float32).view(channels)) / tensor(deviation.ToArray(), float32).view(channels);
-        }
-        if (!inputs.isfinite().all().item<bool>()) throw new BadInputException($"{path} holds numbers that are not finite.");
-        return new Examples(inputs, labels?.to(int64));
+            calibration is null || architecture is null ? null : Examples.Read(calibration, architecture.Input, mean, deviation));
     }
 
     /// <summary>One line a group: width before and after, ratio.</summary>

@@ -168,14 +168,14 @@ public sealed class PleasRecipe : Recipe<PleasRecipeOptions>
         }
         if (context.Budget == Reproduction.Budget.Paper)
             throw new BadInputException("The paper merges ResNets trained on DomainNet and fine-grained sets: bring them with --data FOLDER (a.safetensors, b.safetensors, arch.json, calib).");
-        Digits digits = Digits.Load(options, context);
+        TurnedDigits digits = TurnedDigits.Load(options, context);
         RunDomains(options, context, digits);
         RunConvolutional(options, context, digits);
         RunLabelSpaces(options, context, digits);
     }
 
     // The card's main experiment: upright and rotated digits, one label space.
-    private static void RunDomains(PleasRecipeOptions options, RunContext context, Digits digits)
+    private static void RunDomains(PleasRecipeOptions options, RunContext context, TurnedDigits digits)
     {
         Architecture architecture = Architectures.Mlp([1, 28, 28], [options.Width, options.Width], 10);
         PermutationSpec spec = architecture.Wiring();
@@ -254,7 +254,7 @@ public sealed class PleasRecipe : Recipe<PleasRecipeOptions>
         LossFigure(context, "layer-loss", results[Named("pleas", options.Ratios[options.Ratios.Count / 2])]);
     }
 
-    private static void RunConvolutional(PleasRecipeOptions options, RunContext context, Digits digits)
+    private static void RunConvolutional(PleasRecipeOptions options, RunContext context, TurnedDigits digits)
     {
         Architecture architecture = Architectures.ConvNet([1, 28, 28], options.ConvWidths, 10, firstStride: 2);
         PermutationSpec spec = architecture.Wiring();
@@ -289,7 +289,7 @@ public sealed class PleasRecipe : Recipe<PleasRecipeOptions>
         Table(context, "conv", "Upright and rotated digits, convolutions with batch normalisation: statistics are estimated anew after merging unless it says no reset.", results);
     }
 
-    private static void RunLabelSpaces(PleasRecipeOptions options, RunContext context, Digits digits)
+    private static void RunLabelSpaces(PleasRecipeOptions options, RunContext context, TurnedDigits digits)
     {
         Architecture architecture = Architectures.Mlp([1, 28, 28], [options.Width, options.Width], 5);
         PermutationSpec spec = architecture.Trunk().Wiring(fixOutput: false);
@@ -355,7 +355,7 @@ public sealed class PleasRecipe : Recipe<PleasRecipeOptions>
         return merged;
     }
 
-    private static void MeasureDomains(ArmRun run, Network network, Digits digits, int count)
+    private static void MeasureDomains(ArmRun run, Network network, TurnedDigits digits, int count)
     {
         using var _ = no_grad();
         double Accuracy(bool rotated)
@@ -398,11 +398,12 @@ public sealed class PleasRecipe : Recipe<PleasRecipeOptions>
             foreach ((string name, Architecture architecture, Examples examples) in new[] { ("a", architectureA, a), ("b", architectureB, b) })
             {
                 Runtime.Seeds.Set(Runtime.Seeds.Derive(seed, name[0]));
-                using var learner = new ClassifierLearner(new Network(architecture), options.LearningRate);
+                var network = new Network(architecture);
+                using var learner = new ClassifierLearner(network, optim.Adam(network.parameters(), options.LearningRate));
                 Trainer trainer = run.Trainer(new TrainerOptions { Epochs = options.Epochs, BatchSize = options.BatchSize, Seed = Runtime.Seeds.Derive(seed, name[0]) });
                 run.Metric($"loss {name}", trainer.Fit(learner, new TensorSource(examples.Inputs, examples.Labels!), cancellation: run.Cancellation).Last("model"));
-                learner.Network.eval();
-                foreach ((string key, Tensor value) in learner.Network.State()) tensors[$"{name}/{key}"] = value.cpu();
+                network.eval();
+                foreach ((string key, Tensor value) in network.State()) tensors[$"{name}/{key}"] = value.cpu();
             }
             Safetensors.Write(PairPath(setting, context, seed), tensors);
         });
@@ -455,7 +456,7 @@ public sealed class PleasRecipe : Recipe<PleasRecipeOptions>
                     MergeResult merged = Refusing(path, () => ModelMerger.Merge(folder.Architecture, folder.A, folder.B, folder.Calibration.Inputs, Merging(options, method, run.Seed) with { Budget = budget, Allocation = options.Allocation }));
                     using Network network = merged.ToNetwork();
                     factors.Add(merged.FlopsFactor);
-                    accuracies.Add(Classification.Accuracy(Outputs(network, folder.Calibration.Inputs), folder.Calibration.Labels));
+                    accuracies.Add(Classification.Accuracy(Inference.Outputs(network, folder.Calibration.Inputs), folder.Calibration.Labels));
                 }
                 run.Series("accuracy", factors, accuracies);
             });
@@ -516,11 +517,11 @@ public sealed class PleasRecipe : Recipe<PleasRecipeOptions>
         PleasModel model = run.Description<PleasModel>("merged");
         if (model.Architecture is null) throw new BadInputException("The merged checkpoint of this run has no architecture, so it cannot be run; give a folder of two checkpoints to merge.");
         Architecture architecture = Architecture.FromJson(model.Architecture);
-        Examples examples = MergeFolder.ReadInputs(context.DataPath, architecture.Input, model.Mean, model.Deviation);
+        Examples examples = Examples.Read(context.DataPath, architecture.Input, model.Mean, model.Deviation);
         using Network network = new Network(architecture).Load(run.Model("merged"));
         network.to(context.Device).eval();
         using var _ = no_grad();
-        Tensor logits = Outputs(network, examples.Inputs.to(context.Device)).cpu();
+        Tensor logits = Inference.Outputs(network, examples.Inputs);
         (string Name, Tensor Logits)[] heads = model.ClassesA == 0 ? [("", logits)] : [("_a", logits.narrow(1, 0, model.ClassesA)), ("_b", logits.narrow(1, model.ClassesA, logits.shape[1] - model.ClassesA))];
         var text = new StringBuilder("row").AppendJoin("", heads.Select(h => $",class{h.Name},probability{h.Name}")).Append('\n');
         (long[] Class, float[] Probability)[] columns = [.. heads.Select(h =>
@@ -539,8 +540,6 @@ public sealed class PleasRecipe : Recipe<PleasRecipeOptions>
         if (examples.Labels is not null && model.ClassesA == 0) context.Report(FormattableString.Invariant($"Accuracy {Classification.Accuracy(logits, examples.Labels):0.0000}."));
     }
 
-    private static Tensor Outputs(Network network, Tensor inputs) => cat([.. inputs.split(256).Select(x => network.call(x))], 0);
-
     private static T Refusing<T>(string path, Func<T> work)
     {
         try
@@ -553,44 +552,17 @@ public sealed class PleasRecipe : Recipe<PleasRecipeOptions>
         }
     }
 
-    private sealed class ClassifierLearner : Learner
+    // Digits upright and turned by 90 degrees.
+    private sealed record TurnedDigits(Tensor TrainImages, Tensor TrainLabels, Tensor TestImages, Tensor TestLabels, int CalibrationImages)
     {
-        public ClassifierLearner(Network network, double learningRate)
+        public static TurnedDigits Load(PleasRecipeOptions options, RunContext context)
         {
-            Network = network;
-            Modules = new Dictionary<string, Module> { ["model"] = network };
-            Optimizers = new Dictionary<string, Optimization> { ["model"] = new(optim.Adam(network.parameters(), learningRate)) };
-        }
-
-        public Network Network { get; }
-        public override IReadOnlyDictionary<string, Module> Modules { get; }
-        public override IReadOnlyDictionary<string, Optimization> Optimizers { get; }
-
-        public override void Step(Batch batch, TrainingStep step)
-        {
-            Network.train();
-            step.Minimize("model", functional.cross_entropy(Network.call(batch[0]), batch[1]));
-        }
-    }
-
-    // Digits upright and turned by 90 degrees, MNIST where it is present and glyph digits otherwise.
-    private sealed record Digits(Tensor TrainImages, Tensor TrainLabels, Tensor TestImages, Tensor TestLabels, int CalibrationImages)
-    {
-        public static Digits Load(PleasRecipeOptions options, RunContext context)
-        {
-            int train = Math.Max(options.TrainImages, options.ConvTrainImages);
-            ImageDataset first, second;
-            if (context.DataFolder.Find("mnist") is { } folder)
-            {
-                (first, second) = Mnist.Read(folder);
-                if (train + options.CalibrationImages > first.Images.shape[0] || options.TestImages > second.Images.shape[0])
-                    throw new BadInputException($"MNIST has {first.Images.shape[0]} training and {second.Images.shape[0]} test images; options ask for {train} + {options.CalibrationImages} and {options.TestImages}.");
-            }
-            else (first, second) = (GlyphDigits.Generate(train + options.CalibrationImages, 1), GlyphDigits.Generate(options.TestImages, 2));
-            context.UsedData($"{(context.DataFolder.Find("mnist") is null ? "glyph digits (generated)" : "MNIST (IDX files)")}, {train} training images a network, {options.CalibrationImages} unlabelled calibration images, {options.TestImages} test images a domain");
-            Tensor Scaled(Tensor images, long count) => images.narrow(0, 0, count).to(float32) / 255;
-            long used = train + options.CalibrationImages;
-            return new Digits(Scaled(first.Images, used), first.Labels.narrow(0, 0, used), Scaled(second.Images, options.TestImages), second.Labels.narrow(0, 0, options.TestImages), options.CalibrationImages);
+            int train = Math.Max(options.TrainImages, options.ConvTrainImages) + options.CalibrationImages;
+            Digits digits = Digits.Load(context, train, options.TestImages);
+            context.UsedData($"of the training images {options.CalibrationImages}, without labels, calibrate");
+            (Tensor trainImages, Tensor trainLabels) = digits.TrainPart(0, train);
+            (Tensor testImages, Tensor testLabels) = digits.TestPart(0, options.TestImages);
+            return new TurnedDigits(trainImages, trainLabels, testImages, testLabels, options.CalibrationImages);
         }
 
         // Images that no network has seen, the first half upright, the second rotated; without labels.
