@@ -37,18 +37,9 @@ public static class Safetensors
     public static void Write(string path, IReadOnlyDictionary<string, Tensor> tensors, IReadOnlyDictionary<string, string>? metadata = null)
     {
         ArgumentNullException.ThrowIfNull(tensors);
-        List<(string Name, Tensor Tensor, string Type)> ordered = tensors
-            .Select(pair => (pair.Key, pair.Value, TypeName(pair.Key, pair.Value)))
-            .OrderByDescending(entry => entry.Value.ElementSize).ThenBy(entry => entry.Key, StringComparer.Ordinal).ToList();
-        byte[] header = Header(ordered, metadata);
-        AtomicFile.Write(path, stream =>
-        {
-            Span<byte> length = stackalloc byte[8];
-            BinaryPrimitives.WriteInt64LittleEndian(length, header.Length);
-            stream.Write(length);
-            stream.Write(header);
-            foreach ((_, Tensor tensor, _) in ordered) FileFormat.WriteTensor(stream, tensor);
-        });
+        using var writer = new SafetensorsWriter(path, tensors.Select(pair => new TensorInfo(pair.Key, pair.Value.dtype, pair.Value.shape)), metadata);
+        foreach (TensorInfo info in writer.Tensors) writer.Write(info.Name, tensors[info.Name]);
+        writer.Complete();
     }
 
     /// <summary>Reads all tensors of a file into CPU memory, in the order of the file.</summary>
@@ -147,15 +138,17 @@ public static class Safetensors
     internal static InvalidDataException Unsupported(string path, string name, string type) =>
         new($"{path}: tensor '{name}' has element type {type}, which TorchSharp cannot hold; it can hold {Supported}.");
 
-    private static string TypeName(string name, Tensor tensor)
+    /// <summary>The format's name of an element type.</summary>
+    internal static string TypeName(string name, ScalarType type)
     {
-        if (name == MetadataKey) throw new ArgumentException($"A tensor cannot be named '{MetadataKey}'.", nameof(tensor));
-        foreach ((string key, (_, ScalarType? type)) in Types)
-            if (type == tensor.dtype) return key;
-        throw new ArgumentException($"Tensor '{name}' has element type {tensor.dtype}; safetensors files hold {Supported}.", nameof(tensor));
+        if (name == MetadataKey) throw new ArgumentException($"A tensor cannot be named '{MetadataKey}'.", nameof(name));
+        foreach ((string key, (_, ScalarType? known)) in Types)
+            if (known == type) return key;
+        throw new ArgumentException($"Tensor '{name}' has element type {type}; safetensors files hold {Supported}.", nameof(type));
     }
 
-    private static byte[] Header(List<(string Name, Tensor Tensor, string Type)> ordered, IReadOnlyDictionary<string, string>? metadata)
+    /// <summary>The header of tensors in the order of the file.</summary>
+    internal static byte[] Header(IReadOnlyList<(string Name, SafetensorsEntry Entry)> ordered, IReadOnlyDictionary<string, string>? metadata)
     {
         using var buffer = new MemoryStream();
         using (var json = new Utf8JsonWriter(buffer, new JsonWriterOptions { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
@@ -167,17 +160,16 @@ public static class Safetensors
                 foreach ((string key, string value) in metadata.OrderBy(pair => pair.Key, StringComparer.Ordinal)) json.WriteString(key, value);
                 json.WriteEndObject();
             }
-            long offset = 0;
-            foreach ((string name, Tensor tensor, string type) in ordered)
+            foreach ((string name, SafetensorsEntry entry) in ordered)
             {
                 json.WriteStartObject(name);
-                json.WriteString("dtype", type);
+                json.WriteString("dtype", entry.Dtype);
                 json.WriteStartArray("shape");
-                foreach (long size in tensor.shape) json.WriteNumberValue(size);
+                foreach (long size in entry.Shape) json.WriteNumberValue(size);
                 json.WriteEndArray();
                 json.WriteStartArray("data_offsets");
-                json.WriteNumberValue(offset);
-                json.WriteNumberValue(offset += tensor.NumberOfElements * tensor.ElementSize);
+                json.WriteNumberValue(entry.Start);
+                json.WriteNumberValue(entry.End);
                 json.WriteEndArray();
                 json.WriteEndObject();
             }
@@ -251,6 +243,11 @@ public sealed class SafetensorsFile : IDisposable
     /// <exception cref="KeyNotFoundException">There is no tensor of that name.</exception>
     public IReadOnlyList<long> Shape(string name) => Entry(name).Shape;
 
+    /// <summary>The element type of a tensor; null where TorchSharp has none.</summary>
+    /// <param name="name">Its name.</param>
+    /// <exception cref="KeyNotFoundException">There is no tensor of that name.</exception>
+    public ScalarType? ElementType(string name) => Entry(name).Type;
+
     /// <summary>Reads one tensor into CPU memory.</summary>
     /// <param name="name">Its name.</param>
     /// <exception cref="KeyNotFoundException">There is no tensor of that name.</exception>
@@ -264,8 +261,34 @@ public sealed class SafetensorsFile : IDisposable
         return FileFormat.ReadTensor(view, entry.Shape, type);
     }
 
+    /// <summary>Reads consecutive elements of a tensor, in row-major order, into CPU memory.</summary>
+    /// <param name="name">Its name.</param>
+    /// <param name="start">The first element.</param>
+    /// <param name="count">How many, at least 1.</param>
+    /// <returns>[count].</returns>
+    /// <exception cref="KeyNotFoundException">There is no tensor of that name.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">The tensor does not have these elements.</exception>
+    /// <exception cref="InvalidDataException">TorchSharp cannot hold its element type.</exception>
+    public Tensor Slice(string name, long start, long count)
+    {
+        SafetensorsEntry entry = Entry(name);
+        if (entry.Type is not { } type) throw Safetensors.Unsupported(path, name, entry.Dtype);
+        long elements = FileFormat.ElementCount(entry.Shape);
+        ArgumentOutOfRangeException.ThrowIfNegative(start);
+        ArgumentOutOfRangeException.ThrowIfLessThan(count, 1);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(count, elements - start);
+        long width = (entry.End - entry.Start) / elements;
+        using MemoryMappedViewStream view = map.CreateViewStream(dataStart + entry.Start + start * width, count * width, MemoryMappedFileAccess.Read);
+        return FileFormat.ReadTensor(view, [count], type);
+    }
+
+    /// <summary>The path of the file.</summary>
+    public override string ToString() => path;
+
     /// <summary>Unmaps the file; tensors that were read stay valid.</summary>
     public void Dispose() => map.Dispose();
+
+    internal ScalarType RequireElementType(string name) => Entry(name) is { Type: { } type } ? type : throw Safetensors.Unsupported(path, name, Entry(name).Dtype);
 
     private SafetensorsEntry Entry(string name) => entries.TryGetValue(name, out SafetensorsEntry? entry)
         ? entry

@@ -23,4 +23,17 @@ public static class Gradients
             if (gradients[i] is null || gradients[i].IsInvalid) gradients[i] = zeros_like(inputs[i]);
         return gradients;
     }
+
+    /// <summary>A scalar with a given value and given gradients, for gradients that were found by other means than differentiating the value.</summary>
+    /// <param name="value">The value, a scalar.</param>
+    /// <param name="parameters">Tensors that require gradients.</param>
+    /// <param name="gradients">The gradient of each, of its shape.</param>
+    public static Tensor With(Tensor value, IReadOnlyList<Tensor> parameters, IReadOnlyList<Tensor> gradients)
+    {
+        ArgumentNullException.ThrowIfNull(value);
+        ArgumentNullException.ThrowIfNull(parameters);
+        ArgumentNullException.ThrowIfNull(gradients);
+        if (parameters.Count != gradients.Count) throw new ArgumentException($"{parameters.Count} parameters have {gradients.Count} gradients.", nameof(gradients));
+        return parameters.Zip(gradients, (p, g) => ((p - p.detach()) * g.detach()).sum()).Aggregate(value.detach(), (sum, term) => sum + term);
+    }
 }
