@@ -23,6 +23,16 @@ internal static class UserModel
         throw new BadInputException($"{checkpoint}: the layers of this checkpoint are not described: give --data.arch arch.json, or put arch.json beside it (priori show pleas tells what it holds).");
     }
 
+    /// <summary>Several checkpoints: the .safetensors files of a folder in the order of their names, or paths with commas between them.</summary>
+    public static IReadOnlyList<string> Checkpoints(string folderOrList)
+    {
+        string[] paths = Directory.Exists(folderOrList)
+            ? [.. Directory.EnumerateFiles(folderOrList, "*.safetensors").Order(StringComparer.Ordinal)]
+            : folderOrList.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
+        if (paths.Length == 0) throw new BadInputException($"{folderOrList} holds no .safetensors files.");
+        return paths.FirstOrDefault(p => !File.Exists(p)) is { } missing ? throw new BadInputException($"The checkpoint {missing} does not exist.") : paths;
+    }
+
     /// <summary>The network of a checkpoint, in evaluation mode, on the CPU.</summary>
     public static Network Load(string checkpoint, string? architecture = null) => Load(checkpoint, Describe(checkpoint, architecture));
 

@@ -3,22 +3,44 @@ using System.Text;
 using Priori.Data;
 using Priori.Merging;
 using Priori.Nn;
+using Priori.Reproduction;
 using Priori.Runtime;
 
 namespace Priori.Recipes.Merging;
 
-/// <summary>What the user brings to be merged: two checkpoints, what they are, and calibration data.</summary>
-internal sealed record MergeFolder(string Path, Dictionary<string, Tensor> A, Dictionary<string, Tensor> B, Architecture? Architecture, Architecture? ArchitectureB, PermutationSpec? Wiring, Examples? Calibration)
+/// <summary>A checkpoint of the user.</summary>
+internal sealed record Checkpoint(string Name, Dictionary<string, Tensor> State);
+
+/// <summary>What the user brings to be merged: checkpoints, what they are, and calibration data.</summary>
+internal sealed record MergeFolder(string Path, IReadOnlyList<Checkpoint> Checkpoints, Architecture? Architecture, Architecture? ArchitectureB, PermutationSpec? Wiring, Examples? Calibration)
 {
+    /// <summary>Names of the further files on the command line.</summary>
+    public const string Tuned = "tuned", Layers = "arch";
+
     private static readonly string[] CalibrationFiles = ["calib.npz", "calib.npy", "calib.safetensors", "calib"];
 
-    /// <summary>Whether a path is a folder with two checkpoints.</summary>
-    public static bool Is(string path) => File.Exists(System.IO.Path.Combine(path, "a.safetensors"));
+    public Dictionary<string, Tensor> A => Checkpoints[0].State;
 
-    /// <summary>Reads <c>a.safetensors</c>, <c>b.safetensors</c>, <c>arch.json</c> (and <c>arch.b.json</c> for another head) or <c>wiring.json</c>, and <c>calib.*</c>.</summary>
-    public static MergeFolder Read(string path, IReadOnlyList<double> mean, IReadOnlyList<double> deviation)
+    public Dictionary<string, Tensor> B => Checkpoints[1].State;
+
+    /// <summary>Whether the data bring checkpoints: named ones, or a folder of them.</summary>
+    public static bool Is(UserData data) => data.Parts.ContainsKey(Tuned) || File.Exists(System.IO.Path.Combine(data.Path, "a.safetensors"));
+
+    /// <summary>
+    /// Reads a folder of <c>a.safetensors</c>, <c>b.safetensors</c> (and c, d, ...), <c>arch.json</c> (and <c>arch.b.json</c> for another head) or <c>wiring.json</c>, and <c>calib.*</c>;
+    /// or the checkpoints that <c>--data.tuned</c> names, with the inputs of <c>--data</c>.
+    /// </summary>
+    public static MergeFolder Read(UserData data, IReadOnlyList<double> mean, IReadOnlyList<double> deviation)
     {
-        if (!Is(path)) throw new BadInputException($"{path} has no a.safetensors; a folder to merge holds a.safetensors, b.safetensors, arch.json (or wiring.json) and calib.npz, .npy, .safetensors or a folder calib of images.");
+        string path = data.Path;
+        if (data.Parts.TryGetValue(Tuned, out string? tuned))
+        {
+            IReadOnlyList<string> paths = UserModel.Checkpoints(tuned);
+            if (paths.Count < 2) throw new BadInputException($"{tuned} holds one checkpoint; at least two are merged.");
+            Architecture described = UserModel.Describe(paths[0], data.Parts.GetValueOrDefault(Layers));
+            return new MergeFolder(path.Length > 0 ? path : tuned, [.. paths.Select(Open)], described, described, null, path.Length > 0 ? Examples.Read(path, described.Input, mean, deviation) : null);
+        }
+        if (!Is(data)) throw new BadInputException($"{path} has no a.safetensors; a folder to merge holds a.safetensors, b.safetensors, arch.json (or wiring.json) and calib.npz, .npy, .safetensors or a folder calib of images. Or name the checkpoints with --data.tuned.");
         string File(string name) => System.IO.Path.Combine(path, name);
         if (!System.IO.File.Exists(File("b.safetensors"))) throw new BadInputException($"{path} has no b.safetensors, the second checkpoint.");
         Architecture? Describe(string name) => System.IO.File.Exists(File(name)) ? Checked(File(name), Architecture.FromJson) : null;
@@ -26,8 +48,25 @@ internal sealed record MergeFolder(string Path, Dictionary<string, Tensor> A, Di
         PermutationSpec? wiring = System.IO.File.Exists(File("wiring.json")) ? Checked(File("wiring.json"), PermutationSpec.FromJson) : null;
         if (architecture is null && wiring is null) throw new BadInputException($"{path} has neither arch.json (layers of the network) nor wiring.json (permutation groups).");
         string? calibration = CalibrationFiles.Select(File).FirstOrDefault(f => System.IO.File.Exists(f) || Directory.Exists(f));
-        return new MergeFolder(path, Safetensors.Read(File("a.safetensors")), Safetensors.Read(File("b.safetensors")), architecture, Describe("arch.b.json") ?? architecture, wiring,
+        string[] checkpoints = [.. Enumerable.Range('a', 26).Select(letter => File($"{(char)letter}.safetensors")).TakeWhile(System.IO.File.Exists)];
+        return new MergeFolder(path, [.. checkpoints.Select(Open)], architecture, Describe("arch.b.json") ?? architecture, wiring,
             calibration is null || architecture is null ? null : Examples.Read(calibration, architecture.Input, mean, deviation));
+    }
+
+    private static Checkpoint Open(string path) => new(System.IO.Path.GetFileNameWithoutExtension(path), Safetensors.Read(path));
+
+    /// <summary>How far the checkpoints are apart in each weight once their units correspond: the root mean square distance from their mean, relative to their root mean square norm. 0: equal; sqrt((n - 1) / n): unrelated.</summary>
+    public static IReadOnlyList<(string Tensor, double Disagreement)> Disagreements(IReadOnlyList<IReadOnlyDictionary<string, Tensor>> aligned)
+    {
+        using var scope = NewDisposeScope();
+        var found = new List<(string, double)>();
+        foreach (string name in aligned[0].Keys.Where(k => aligned[0][k].is_floating_point() && aligned[0][k].dim() > 1))
+        {
+            Tensor all = stack([.. aligned.Select(s => s[name].to(float64).cpu().flatten())]);
+            double norm = all.square().sum().item<double>(), distance = (all - all.mean([0], keepdim: true)).square().sum().item<double>();
+            found.Add((name, norm > 0 ? Math.Sqrt(distance / norm) : 0));
+        }
+        return found;
     }
 
     /// <summary>One line a group: width before and after, ratio.</summary>

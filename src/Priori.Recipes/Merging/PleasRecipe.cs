@@ -20,8 +20,8 @@ public sealed record PleasRecipeOptions : RecipeOptions
     public MergeMethod Method { get; init; } = MergeMethod.Pleas;
 
     /// <summary>FLOPs budget for own checkpoints.</summary>
-    [Option("Own checkpoints: FLOPs of the merged network relative to one of the two.", Min = 1, Max = 2)]
-    public double Budget { get; init; } = 1.2;
+    [Option("Own checkpoints: FLOPs of the merged network relative to one of them; 1.2 for two checkpoints unless given, and always 1 for more.", Min = 1, Max = 2)]
+    public double? Budget { get; init; }
 
     /// <summary>Allocation of the budget.</summary>
     [Option("Own checkpoints: how the budget is spent over the layers.")]
@@ -150,6 +150,13 @@ public sealed class PleasRecipe : Recipe<PleasRecipeOptions>
     ];
 
     /// <inheritdoc/>
+    public override IReadOnlyDictionary<string, string> DataParts => new Dictionary<string, string>
+    {
+        [MergeFolder.Tuned] = "The checkpoints to merge, in place of a folder with a.safetensors, b.safetensors: a folder of .safetensors files, or paths with commas between them.",
+        [MergeFolder.Layers] = "arch.json, the layers of the checkpoints; found beside them when not given.",
+    };
+
+    /// <inheritdoc/>
     public override PleasRecipeOptions Defaults(Budget budget) => budget switch
     {
         Reproduction.Budget.Smoke => new PleasRecipeOptions { Width = 64, Ratios = [0, .5], TrainImages = 1000, Epochs = 1, CalibrationImages = 200, TestImages = 200, ConvTrainImages = 200, ConvWidths = [4, 8], Batches = 10, AdamSteps = 20 },
@@ -163,7 +170,7 @@ public sealed class PleasRecipe : Recipe<PleasRecipeOptions>
     {
         if (context.Data is { } data)
         {
-            RunOnCheckpoints(options, context, data.Path);
+            RunOnCheckpoints(options, context, data);
             return;
         }
         if (context.Budget == Reproduction.Budget.Paper)
@@ -428,10 +435,11 @@ public sealed class PleasRecipe : Recipe<PleasRecipeOptions>
         return ("glyph digits", GlyphDigits.Generate(options.CalibrationImages, 4711).Images.to(float32) / 255);
     }
 
-    private static void RunOnCheckpoints(PleasRecipeOptions options, RunContext context, string path)
+    private static void RunOnCheckpoints(PleasRecipeOptions options, RunContext context, UserData data)
     {
-        MergeFolder folder = MergeFolder.Read(path, options.Mean, options.Deviation);
-        context.UsedData($"{path}: {folder.A.Count} tensors a checkpoint, {folder.Calibration?.Inputs.shape[0] ?? 0} calibration inputs");
+        MergeFolder folder = MergeFolder.Read(data, options.Mean, options.Deviation);
+        string path = folder.Path;
+        context.UsedData($"{path}: {folder.Checkpoints.Count} checkpoints of {folder.A.Count} tensors, {folder.Calibration?.Count ?? 0} calibration inputs");
         ArmResult result = context.Arm("merge", context.Seeds[0], run =>
         {
             (Dictionary<string, Tensor> state, PleasModel model) = MergeInto(options, folder, context.OutputPath, run, context.Device, context.Seeds[0]);
@@ -441,7 +449,9 @@ public sealed class PleasRecipe : Recipe<PleasRecipeOptions>
             [[result.Metrics.TryGetValue("flops", out double flops) ? flops.ToString("0.####", CultureInfo.InvariantCulture) : "unknown (wiring only)",
               result.Metrics.TryGetValue("layer loss", out double loss) ? loss.ToString("0.######", CultureInfo.InvariantCulture) : ""]]);
         if (result.Curves.ContainsKey("layer loss before")) LossFigure(context, "layer-loss", [result]);
-        if (folder.Calibration?.Labels is null || folder.Architecture is null || options.Heads == "separate") return;
+        if (folder.Architecture is null || options.Heads == "separate") return;
+        ShowOwn(options, context, folder);
+        if (folder.Calibration?.Labels is null || folder.Checkpoints.Count > 2) return;
         var curves = new List<Curve>();
         foreach (MergeMethod method in new[] { MergeMethod.PartialMerge, MergeMethod.Pleas })
         {
@@ -466,15 +476,45 @@ public sealed class PleasRecipe : Recipe<PleasRecipeOptions>
         context.Figure("accuracy-budget", "Accuracy on the labelled calibration data against the cost of the merged network.", Charts.Lines("Accuracy against budget", "FLOPs relative to one network", "accuracy", curves));
     }
 
+    // How good the originals and the merged network are, and where the originals differ.
+    private static void ShowOwn(PleasRecipeOptions options, RunContext context, MergeFolder folder)
+    {
+        ArmResult own = context.Arm("originals", context.Seeds[0], run =>
+        {
+            IReadOnlyDictionary<string, Tensor>[] states = [.. folder.Checkpoints.Select(c => c.State)];
+            MergeMethod[] unaligned = [MergeMethod.SimpleAverage, MergeMethod.RegMean];
+            IReadOnlyList<(string, double Disagreement)> apart = MergeFolder.Disagreements(unaligned.Contains(options.Method) ? states
+                : Refusing(folder.Path, () => ModelMerger.Align(folder.Architecture!, states, folder.Calibration?.Inputs, Merging(options, options.Method, run.Seed))));
+            run.Series("disagreement", [.. apart.Select((_, i) => i + 1.0)], [.. apart.Select(a => a.Disagreement)]);
+            if (folder.Calibration is not { Labels: { } labels } examples) return;
+            foreach (Checkpoint checkpoint in folder.Checkpoints)
+            {
+                using Network network = new Network(folder.Architecture!).Load(checkpoint.State);
+                run.Metric(checkpoint.Name, Classification.Accuracy(Inference.Outputs(network, examples.Inputs), labels));
+            }
+            using Network merged = new Network(Architecture.FromJson(File.ReadAllText(context.OutputPath("arch.merged.json")))).Load(Safetensors.Read(context.OutputPath("merged.safetensors")));
+            run.Metric("merged", Classification.Accuracy(Inference.Outputs(merged, examples.Inputs), labels));
+        });
+        string[] tensors = [.. folder.A.Where(t => t.Value.is_floating_point() && t.Value.dim() > 1).Select(t => t.Key)];
+        double[] disagreements = own.Series("disagreement").Y;
+        context.Table("layers", "Where the checkpoints disagree, most first: distance of the aligned weights from their mean, relative to their norm (0: equal).", ["tensor", "disagreement"],
+            [.. tensors.Zip(disagreements).OrderByDescending(p => p.Second).Select(p => (IReadOnlyList<string>)[p.First, p.Second.ToString("0.0000", CultureInfo.InvariantCulture)])]);
+        context.Figure("disagreement", "How far the checkpoints are apart in each layer once their units correspond.",
+            Charts.Bars("Disagreement of the checkpoints", "relative distance from the mean", [.. tensors.Zip(disagreements).Select(p => (p.First, (IReadOnlyList<double>)[p.Second]))]));
+        if (own.Metrics.Count > 0)
+            context.Table("accuracy", "Accuracy on the labelled data.", ["network", "accuracy"], [.. own.Metrics.Select(m => (IReadOnlyList<string>)[m.Key, m.Value.ToString("0.0000", CultureInfo.InvariantCulture)])]);
+    }
+
     private static (Dictionary<string, Tensor> State, PleasModel Model) MergeInto(PleasRecipeOptions options, MergeFolder folder, Func<string, string> output, ArmRun? run, Device device, int seed)
     {
         if (folder.Architecture is null) return MergeByWiring(options, folder, output);
         bool separate = options.Heads == "separate";
+        if (separate && folder.Checkpoints.Count > 2) throw new BadInputException($"Networks with a head each are merged two at a time; there are {folder.Checkpoints.Count} checkpoints.");
         Tensor? inputs = folder.Calibration?.Inputs.to(device);
-        MergeOptions merging = Merging(options, options.Method, seed) with { Budget = options.Budget, Allocation = options.Allocation };
+        MergeOptions merging = Merging(options, options.Method, seed) with { Budget = options.Budget ?? (folder.Checkpoints.Count == 2 ? 1.2 : 1), Allocation = options.Allocation };
         MergeResult Work() => Refusing(folder.Path, () => separate
             ? ModelMerger.MergeTrunks(folder.Architecture, folder.A, folder.ArchitectureB!, folder.B, inputs, merging)
-            : ModelMerger.Merge(folder.Architecture, folder.A, folder.B, inputs, merging));
+            : ModelMerger.Merge(folder.Architecture, [.. folder.Checkpoints.Select(c => c.State)], inputs, merging));
         MergeResult merged = run is null ? Work() : Merge(run, Work);
         Dictionary<string, Tensor> state = merged.State.ToDictionary(p => p.Key, p => p.Value.cpu());
         Safetensors.Write(output("merged.safetensors"), state);
@@ -507,11 +547,11 @@ public sealed class PleasRecipe : Recipe<PleasRecipeOptions>
     public override void Apply(SavedRun run, ApplyContext context)
     {
         PleasRecipeOptions options = run.Options<PleasRecipeOptions>();
-        if (MergeFolder.Is(context.DataPath))
+        if (MergeFolder.Is(context.Data))
         {
             Directory.CreateDirectory(context.OutPath);
-            MergeInto(options, MergeFolder.Read(context.DataPath, options.Mean, options.Deviation), name => Path.Combine(context.OutPath, name), null, context.Device, run.Result.Seeds[0]);
-            context.Report($"Merged the two checkpoints of {context.DataPath} into {Path.Combine(context.OutPath, "merged.safetensors")}.");
+            MergeInto(options, MergeFolder.Read(context.Data, options.Mean, options.Deviation), name => Path.Combine(context.OutPath, name), null, context.Device, run.Result.Seeds[0]);
+            context.Report($"Merged the checkpoints of {(context.DataPath.Length > 0 ? context.DataPath : context.Data.Part(MergeFolder.Tuned))} into {Path.Combine(context.OutPath, "merged.safetensors")}.");
             return;
         }
         PleasModel model = run.Description<PleasModel>("merged");

@@ -1,3 +1,4 @@
+using Priori.Data;
 using Priori.Nn;
 
 namespace Priori.Merging;
@@ -127,6 +128,66 @@ public static class ModelMerger
     }
 
     /// <summary>
+    /// Merges two or more networks with the same label space at the cost of one. Two are merged as <see cref="Merge(Architecture, IReadOnlyDictionary{string, Tensor}, IReadOnlyDictionary{string, Tensor}, Tensor?, MergeOptions?)"/> does.
+    /// Of more, which the paper does not treat, all are aligned with the first, every unit is merged, and the least squares fit the ensemble of all.
+    /// </summary>
+    /// <param name="architecture">The architecture of all.</param>
+    /// <param name="states">The checkpoints, at least two.</param>
+    /// <param name="inputs">Unlabelled inputs [n, ...]; null only for methods that need none.</param>
+    /// <param name="options">Settings; null for the defaults. More than two networks take the budget 1 and no ratios.</param>
+    /// <exception cref="ArgumentException">There are fewer than two checkpoints, or as for two networks.</exception>
+    public static MergeResult Merge(Architecture architecture, IReadOnlyList<IReadOnlyDictionary<string, Tensor>> states, Tensor? inputs, MergeOptions? options = null)
+    {
+        ArgumentNullException.ThrowIfNull(architecture);
+        ArgumentNullException.ThrowIfNull(states);
+        options ??= new MergeOptions();
+        if (states.Count < 2) throw new ArgumentException($"Merging takes at least two checkpoints, not {states.Count}.", nameof(states));
+        if (states.Count == 2) return Merge(architecture, states[0], states[1], inputs, options);
+        if (options.Budget != 1 || options.Ratios is not null || options.Method is MergeMethod.PartialMerge or MergeMethod.Ensemble)
+            throw new ArgumentException($"Only two networks can be merged partially; {states.Count} are merged whole: budget 1, no ratios, and another method than {options.Method}.", nameof(options));
+        PermutationSpec spec = architecture.Wiring();
+        IReadOnlyList<IReadOnlyDictionary<string, Tensor>> aligned = IsAligned(options.Method) ? Align(architecture, states, inputs, options) : states;
+        Network[] networks = [.. aligned.Select(s => Load(architecture, s, inputs?.device))];
+        try
+        {
+            Dictionary<string, Tensor> state = StateDict.Combine([.. networks.Select(n => (1.0 / networks.Length, (IReadOnlyDictionary<string, Tensor>)n.State()))]).ToDictionary();
+            IReadOnlyList<LayerLoss> losses = [];
+            if (Target(options.Method) is { } target)
+                (state, losses) = PermutedLeastSquares.Fit(networks, spec, state, inputs!, options.LeastSquares with { Target = target });
+            MatchResult identity = MatchResult.Identity(spec);
+            return Finish(new Merged(architecture, state, identity, PartialMerge.Partition(spec, identity, PartialMerge.Uniform(spec, 0)), losses), architecture, state, inputs, options, FlopCounter.Terms(architecture, spec));
+        }
+        finally
+        {
+            foreach (Network network in networks) network.Dispose();
+        }
+    }
+
+    /// <summary>Reorders the units of all networks but the first so that they correspond to the first one's; the functions are unchanged.</summary>
+    /// <param name="architecture">The architecture of all.</param>
+    /// <param name="states">The checkpoints.</param>
+    /// <param name="inputs">Unlabelled inputs [n, ...]; null when weights are matched.</param>
+    /// <param name="options">How units are aligned; null for the defaults.</param>
+    /// <returns>The checkpoints, the first as given.</returns>
+    /// <exception cref="ArgumentException">A checkpoint does not fit the architecture, or there are no inputs for a matching that needs them.</exception>
+    public static IReadOnlyList<IReadOnlyDictionary<string, Tensor>> Align(Architecture architecture, IReadOnlyList<IReadOnlyDictionary<string, Tensor>> states, Tensor? inputs, MergeOptions? options = null)
+    {
+        ArgumentNullException.ThrowIfNull(architecture);
+        ArgumentNullException.ThrowIfNull(states);
+        options ??= new MergeOptions();
+        PermutationSpec spec = architecture.Wiring();
+        if (states.Count == 0) return [];
+        using Network first = Load(architecture, states[0], inputs?.device);
+        var aligned = new List<IReadOnlyDictionary<string, Tensor>> { states[0] };
+        foreach (IReadOnlyDictionary<string, Tensor> state in states.Skip(1))
+        {
+            using Network other = Load(architecture, state, inputs?.device);
+            aligned.Add(spec.Permute(state, Match(first, other, spec, inputs, options).Permutations));
+        }
+        return aligned;
+    }
+
+    /// <summary>
     /// Merges two networks with different label spaces: the trunks are merged, each head stays. The merged network gives A's logits followed by B's.
     /// The last layer of both must be linear; everything before it must be the same.
     /// </summary>
@@ -208,10 +269,7 @@ public static class ModelMerger
     {
         if (options.Budget is not (>= 1 and <= 2)) throw new ArgumentOutOfRangeException(nameof(options), options.Budget, "The budget must be in [1, 2].");
         Dictionary<string, Tensor> stateA = a.State(), stateB = b.State();
-        bool aligned = options.Method is not (MergeMethod.SimpleAverage or MergeMethod.RegMean or MergeMethod.Ensemble);
-        MatchResult match = !aligned ? MatchResult.Identity(spec) : options.Matching == MatchingMethod.Weights
-            ? WeightMatching.Match(spec, stateA, stateB, seed: options.Seed)
-            : ActivationMatching.Match(a, b, spec, inputs!, options.Matching == MatchingMethod.Activations ? ActivationSimilarity.Distance : ActivationSimilarity.InnerProduct, options.BatchSize, options.MaxBatches, options.Seed);
+        MatchResult match = IsAligned(options.Method) ? Match(a, b, spec, inputs, options) : MatchResult.Identity(spec);
         Merged Partial(IReadOnlyDictionary<string, double> ratios)
         {
             IReadOnlyDictionary<string, UnitPartition> partitions = PartialMerge.Partition(spec, match, ratios);
@@ -224,18 +282,26 @@ public static class ModelMerger
             using var _ = no_grad();
             return fidelity(Partial(ratios), probe);
         }));
-        LeastSquaresTarget? target = options.Method switch
-        {
-            MergeMethod.Pleas => LeastSquaresTarget.Averaged,
-            MergeMethod.RegMean or MergeMethod.PermSeparateLs => LeastSquaresTarget.Separate,
-            MergeMethod.PermMixedLs => LeastSquaresTarget.Mixed,
-            _ => null,
-        };
+        LeastSquaresTarget? target = Target(options.Method);
         if (target is null) return merged;
         (Dictionary<string, Tensor> state, IReadOnlyList<LayerLoss> losses) =
             PermutedLeastSquares.Fit(a, b, spec, merged.Partitions, merged.State, inputs!, options.LeastSquares with { Target = target.Value });
         return merged with { State = state, Losses = losses };
     }
+
+    private static bool IsAligned(MergeMethod method) => method is not (MergeMethod.SimpleAverage or MergeMethod.RegMean or MergeMethod.Ensemble);
+
+    private static MatchResult Match(Network a, Network b, PermutationSpec spec, Tensor? inputs, MergeOptions options) => options.Matching == MatchingMethod.Weights
+        ? WeightMatching.Match(spec, a.State(), b.State(), seed: options.Seed)
+        : ActivationMatching.Match(a, b, spec, inputs!, options.Matching == MatchingMethod.Activations ? ActivationSimilarity.Distance : ActivationSimilarity.InnerProduct, options.BatchSize, options.MaxBatches, options.Seed);
+
+    private static LeastSquaresTarget? Target(MergeMethod method) => method switch
+    {
+        MergeMethod.Pleas => LeastSquaresTarget.Averaged,
+        MergeMethod.RegMean or MergeMethod.PermSeparateLs => LeastSquaresTarget.Separate,
+        MergeMethod.PermMixedLs => LeastSquaresTarget.Mixed,
+        _ => null,
+    };
 
     private static Dictionary<string, double> Ratios(Architecture architecture, PermutationSpec spec, Tensor? inputs, MergeOptions options, Func<IReadOnlyDictionary<string, double>, Tensor, double> fidelity)
     {

@@ -1,3 +1,4 @@
+using Priori.Data;
 using Priori.Nn;
 
 namespace Priori.Merging;
@@ -91,7 +92,7 @@ public static class PartialMerge
     {
         ArgumentNullException.ThrowIfNull(spec);
         ArgumentNullException.ThrowIfNull(partitions);
-        RequireSameTensors(a, b);
+        StateDict.RequireSame(a, b, "checkpoint A", "checkpoint B");
         spec.Validate(a);
         using var _ = no_grad();
         var merged = new Dictionary<string, Tensor>();
@@ -110,16 +111,6 @@ public static class PartialMerge
                 .to(ofA.dtype).contiguous().MoveToOuterDisposeScope();
         }
         return merged;
-    }
-
-    internal static void RequireSameTensors(IReadOnlyDictionary<string, Tensor> a, IReadOnlyDictionary<string, Tensor> b)
-    {
-        ArgumentNullException.ThrowIfNull(a);
-        ArgumentNullException.ThrowIfNull(b);
-        if (a.Keys.Except(b.Keys).FirstOrDefault() is { } onlyA) throw new ArgumentException($"Tensor '{onlyA}' is in checkpoint A but not in B.", nameof(b));
-        if (b.Keys.Except(a.Keys).FirstOrDefault() is { } onlyB) throw new ArgumentException($"Tensor '{onlyB}' is in checkpoint B but not in A.", nameof(b));
-        if (a.Keys.FirstOrDefault(k => !a[k].shape.AsSpan().SequenceEqual(b[k].shape)) is { } shaped)
-            throw new ArgumentException($"Tensor '{shaped}' is [{string.Join(", ", a[shaped].shape)}] in checkpoint A and [{string.Join(", ", b[shaped].shape)}] in B.", nameof(b));
     }
 
     private static Tensor Blocks(Tensor a, Tensor b, (PermutationGroup Group, PermutationAxis Axis)? output, UnitPartition? rows, (PermutationGroup Group, PermutationAxis Axis)? input, UnitPartition? columns)

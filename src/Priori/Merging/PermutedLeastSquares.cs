@@ -25,7 +25,7 @@ public enum LeastSquaresTarget
     Mixed,
 }
 
-/// <summary>Settings of <see cref="PermutedLeastSquares.Fit"/>.</summary>
+/// <summary>Settings of <see cref="PermutedLeastSquares"/>.</summary>
 public sealed record LeastSquaresOptions
 {
     /// <summary>The solver.</summary>
@@ -84,19 +84,37 @@ public static class PermutedLeastSquares
     {
         ArgumentNullException.ThrowIfNull(a);
         ArgumentNullException.ThrowIfNull(b);
+        return Fit([a, b], spec, partitions, merged, inputs, options ?? new LeastSquaresOptions());
+    }
+
+    /// <summary>Fits the average of several networks whose units already correspond (<see cref="ModelMerger.Align"/>) to their ensemble; all units are merged.</summary>
+    /// <param name="networks">At least two networks of one architecture with corresponding units, put into evaluation mode.</param>
+    /// <param name="spec">The wiring.</param>
+    /// <param name="merged">The average of their tensors.</param>
+    /// <param name="inputs">Unlabelled inputs [n, ...].</param>
+    /// <param name="options">Settings; null for the defaults.</param>
+    /// <exception cref="ArgumentException">There are fewer than two networks or no inputs, or the ridge is negative.</exception>
+    public static (Dictionary<string, Tensor> State, IReadOnlyList<LayerLoss> Losses) Fit(
+        IReadOnlyList<Network> networks, PermutationSpec spec, IReadOnlyDictionary<string, Tensor> merged, Tensor inputs, LeastSquaresOptions? options = null)
+    {
+        ArgumentNullException.ThrowIfNull(spec);
+        IReadOnlyDictionary<string, UnitPartition> whole = PartialMerge.Partition(spec, MatchResult.Identity(spec), PartialMerge.Uniform(spec, 0));
+        return Fit(networks, spec, whole, merged, inputs, options ?? new LeastSquaresOptions());
+    }
+
+    private static (Dictionary<string, Tensor> State, IReadOnlyList<LayerLoss> Losses) Fit(
+        IReadOnlyList<Network> networks, PermutationSpec spec, IReadOnlyDictionary<string, UnitPartition> partitions, IReadOnlyDictionary<string, Tensor> merged, Tensor inputs, LeastSquaresOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(networks);
         ArgumentNullException.ThrowIfNull(spec);
         ArgumentNullException.ThrowIfNull(partitions);
         ArgumentNullException.ThrowIfNull(merged);
         Calibration.Require(inputs, "Permuted least squares");
-        options ??= new LeastSquaresOptions();
+        if (networks.Count < 2) throw new ArgumentException($"Merging takes at least two networks, not {networks.Count}.", nameof(networks));
         if (options.Ridge is not (>= 0 and < double.PositiveInfinity)) throw new ArgumentException($"The ridge must be at least 0, not {options.Ridge}.", nameof(options));
-        a.eval();
-        b.eval();
-        MergedLayer[] layers = [.. a.Architecture.Layers.Where(l => l.Kind is LayerKind.Linear || (l.Kind is LayerKind.Conv2d && l.Groups == 1)).Select(l => new MergedLayer(l, spec, partitions))];
+        MergedLayer[] layers = [.. networks[0].Architecture.Layers.Where(l => l.Kind is LayerKind.Linear || (l.Kind is LayerKind.Conv2d && l.Groups == 1)).Select(l => new MergedLayer(l, spec, partitions))];
         var fitted = merged.ToDictionary();
-        using var recorderA = new ActivationRecorder(a, layers.Select(l => l.Name));
-        using var recorderB = new ActivationRecorder(b, layers.Select(l => l.Name));
-        var source = new Source(a, b, recorderA, recorderB, inputs, options.Target);
+        using var source = new Source(networks, layers.Select(l => l.Name), inputs, options.Target);
         if (options.Solver == LeastSquaresSolver.Adam) FitByAdam(source, layers, fitted, options);
         else
             for (int first = 0; first < layers.Length;)
@@ -234,38 +252,56 @@ public static class PermutedLeastSquares
         return [.. layers.Select((l, i) => new LayerLoss(l.Name, sums[i, 0] / count[i], sums[i, 1] / count[i]))];
     }
 
-    // The features and pre-activations of the two originals on the same inputs.
-    private sealed class Source(Network a, Network b, ActivationRecorder ofA, ActivationRecorder ofB, Tensor inputs, LeastSquaresTarget target)
+    // The features and pre-activations of the originals on the same inputs.
+    private sealed class Source : IDisposable
     {
-        public long Count => inputs.shape[0];
+        private readonly IReadOnlyList<Network> _networks;
+        private readonly ActivationRecorder[] _recorders;
+        private readonly Tensor _inputs;
+        private readonly LeastSquaresTarget _target;
+
+        public Source(IReadOnlyList<Network> networks, IEnumerable<string> layers, Tensor inputs, LeastSquaresTarget target)
+        {
+            (_networks, _inputs, _target) = (networks, inputs, target);
+            string[] names = [.. layers];
+            foreach (Network network in networks) network.eval();
+            _recorders = [.. networks.Select(n => new ActivationRecorder(n, names))];
+        }
+
+        public long Count => _inputs.shape[0];
 
         public IEnumerable<long[]> AllRows() => Enumerable.Range(0, (int)Count).Select(i => (long)i).Chunk(ForwardBatch);
 
         public void Forward(long[] rows)
         {
             using var _ = no_grad();
-            Tensor x = inputs.index_select(0, tensor(rows, device: inputs.device));
-            a.call(x);
-            b.call(x);
+            Tensor x = _inputs.index_select(0, tensor(rows, device: _inputs.device));
+            foreach (Network network in _networks) network.call(x);
         }
 
         public IEnumerable<(Tensor Z, Tensor Y)> Pairs(MergedLayer layer)
         {
-            (Tensor za, Tensor zb, Tensor ya, Tensor yb) = (ofA.Inputs[layer.Name], ofB.Inputs[layer.Name], ofA.Outputs[layer.Name], ofB.Outputs[layer.Name]);
-            switch (target)
+            Tensor[] z = Array.ConvertAll(_recorders, r => r.Inputs[layer.Name]), y = Array.ConvertAll(_recorders, r => r.Outputs[layer.Name]);
+            return z.Length == 2 ? PairsOfTwo(layer, z[0], z[1], y[0], y[1]) : _target switch
             {
-                case LeastSquaresTarget.Averaged:
-                    yield return (layer.Input.Join(za, zb, Side.Both), layer.Output.Join(ya, yb, Side.Both));
-                    break;
-                case LeastSquaresTarget.Separate:
-                    yield return (layer.Input.Join(za, zb, Side.A), layer.Output.Join(ya, yb, Side.A));
-                    yield return (layer.Input.Join(za, zb, Side.B), layer.Output.Join(ya, yb, Side.B));
-                    break;
-                default:
-                    yield return (layer.Input.Join(za, zb, Side.AverageAndA), layer.Output.Join(ya, yb, Side.A));
-                    yield return (layer.Input.Join(za, zb, Side.AverageAndB), layer.Output.Join(ya, yb, Side.B));
-                    break;
-            }
+                LeastSquaresTarget.Averaged => [(Mean(z), Mean(y))],
+                LeastSquaresTarget.Separate => z.Zip(y),
+                _ => y.Select(own => (Mean(z), own)),
+            };
+        }
+
+        private IEnumerable<(Tensor Z, Tensor Y)> PairsOfTwo(MergedLayer layer, Tensor za, Tensor zb, Tensor ya, Tensor yb) => _target switch
+        {
+            LeastSquaresTarget.Averaged => [(layer.Input.Join(za, zb, Side.Both), layer.Output.Join(ya, yb, Side.Both))],
+            LeastSquaresTarget.Separate => [(layer.Input.Join(za, zb, Side.A), layer.Output.Join(ya, yb, Side.A)), (layer.Input.Join(za, zb, Side.B), layer.Output.Join(ya, yb, Side.B))],
+            _ => [(layer.Input.Join(za, zb, Side.AverageAndA), layer.Output.Join(ya, yb, Side.A)), (layer.Input.Join(za, zb, Side.AverageAndB), layer.Output.Join(ya, yb, Side.B))],
+        };
+
+        private static Tensor Mean(Tensor[] tensors) => tensors.Skip(1).Aggregate(tensors[0], (sum, next) => sum + next) / tensors.Length;
+
+        public void Dispose()
+        {
+            foreach (ActivationRecorder recorder in _recorders) recorder.Dispose();
         }
     }
 

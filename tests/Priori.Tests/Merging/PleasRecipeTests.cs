@@ -19,7 +19,7 @@ public sealed class PleasRecipeTests : IDisposable
     {
         var recipe = new PleasRecipe();
         PleasRecipeOptions options = recipe.Defaults(Budget.Smoke) with { Width = 16, TrainImages = 300, CalibrationImages = 100, TestImages = 60, ConvTrainImages = 100, ConvWidths = [2, 4], Batches = 2, AdamSteps = 3 };
-        (RunResult result, string run) = Run(recipe, options, null);
+        (RunResult result, string run) = Run(recipe, options, (UserData?)null);
         Assert.Contains("glyph", result.Data);
         Assert.Contains(result.Arms, a => a.Arm == "conv pleas r=0.5");
         Assert.Contains(result.Arms, a => a.Arm == "heads pleas");
@@ -63,6 +63,32 @@ public sealed class PleasRecipeTests : IDisposable
     }
 
     [Fact]
+    public void Three_tuned_checkpoints_become_one_and_the_layers_that_differ_are_named()
+    {
+        Architecture architecture = Architectures.Mlp([4], [6, 5], 2);
+        string tuned = Directory.CreateDirectory(Path.Combine(_folder, "tuned")).FullName, validation = Path.Combine(_folder, "validation.npz");
+        Seeds.Set(1);
+        using var network = new Network(architecture);
+        foreach (string name in new[] { "one", "two", "three" })
+        {
+            using (no_grad()) network.get_parameter("layers.3.weight")!.add_(.1 * randn(5, 6)); // tuned in one layer
+            Safetensors.Write(Path.Combine(tuned, $"{name}.safetensors"), network.State());
+        }
+        File.WriteAllText(Path.Combine(tuned, "arch.json"), architecture.ToJson());
+        Npz.Write(validation, new Dictionary<string, Tensor> { ["inputs"] = randn(80, 4), ["labels"] = arange(80, int64).remainder(2) });
+        var recipe = new PleasRecipe();
+        var data = new UserData(validation, new Dictionary<string, string>()) { Parts = new Dictionary<string, string> { ["tuned"] = tuned } };
+        (RunResult result, string run) = Run(recipe, recipe.Defaults(Budget.Smoke) with { Matching = MatchingMethod.Weights }, data);
+        ArmResult originals = result.Arms.Single(a => a.Arm == "originals");
+        Assert.Equal(["merged", "one", "three", "two"], originals.Metrics.Keys.Order());
+        Assert.True(File.Exists(Path.Combine(run, "outputs", "merged.safetensors")));
+        TableInfo layers = result.Tables.Single(t => t.Name == "layers");
+        Assert.Equal("layers.3.weight", layers.Rows[0][0]);
+        Assert.Equal(3, layers.Rows.Count);
+        Assert.Contains("budget 1", Assert.Throws<BadInputException>(() => Run(recipe, recipe.Defaults(Budget.Smoke) with { Budget = 1.5 }, data)).Message);
+    }
+
+    [Fact]
     public void A_foreign_checkpoint_needs_only_its_wiring()
     {
         Architecture architecture = Architectures.Mlp([4], [6], 2);
@@ -96,7 +122,7 @@ public sealed class PleasRecipeTests : IDisposable
         File.WriteAllText(Path.Combine(folder, "arch.json"), "{");
         Assert.Contains("arch.json", Message(folder));
         Assert.Throws<BadInputException>(() => (recipe.Defaults(Budget.Smoke) with { Ratios = [.5, 0] }).Validate());
-        Assert.Contains("--data", Assert.Throws<BadInputException>(() => Run(recipe, recipe.Defaults(Budget.Paper), null, Budget.Paper)).Message);
+        Assert.Contains("--data", Assert.Throws<BadInputException>(() => Run(recipe, recipe.Defaults(Budget.Paper), (UserData?)null, Budget.Paper)).Message);
     }
 
     [Theory]
@@ -135,13 +161,16 @@ public sealed class PleasRecipeTests : IDisposable
         return folder;
     }
 
-    private (RunResult Result, string Folder) Run(PleasRecipe recipe, PleasRecipeOptions options, string? data, Budget budget = Budget.Smoke)
+    private (RunResult Result, string Folder) Run(PleasRecipe recipe, PleasRecipeOptions options, string? data, Budget budget = Budget.Smoke) =>
+        Run(recipe, options, data is null ? null : new UserData(data, new Dictionary<string, string>()), budget);
+
+    private (RunResult Result, string Folder) Run(PleasRecipe recipe, PleasRecipeOptions options, UserData? data, Budget budget = Budget.Smoke)
     {
         options.Validate();
         return RecipeRunner.Run(recipe, new RunRequest
         {
             Budget = budget, Options = options, Seeds = [0], Root = Path.Combine(_folder, "runs"), DataFolder = Path.Combine(_folder, "none"),
-            Data = data is null ? null : new UserData(data, new Dictionary<string, string>()),
+            Data = data,
         }, new SilentObserver());
     }
 }

@@ -348,6 +348,41 @@ public class PleasTests
         Assert.Equal([x.shape[0], 3], Output(merged, x).shape);
     }
 
+    [Theory]
+    [InlineData(MergeMethod.Pleas)]
+    [InlineData(MergeMethod.GitReBasin)]
+    public void Three_copies_in_other_orders_become_the_network_itself(MergeMethod method)
+    {
+        var (architecture, a, _, x) = Pair("conv");
+        PermutationSpec spec = architecture.Wiring();
+        IReadOnlyDictionary<string, Tensor> Shuffled(int seed) => spec.Permute(a, spec.Groups.ToDictionary(g => g.Name, g =>
+        {
+            long[] order = [.. Enumerable.Range(0, (int)g.Size).Select(i => (long)i)];
+            SplitMix64.For(seed, g.Size).Shuffle<long>(order);
+            return order;
+        }));
+        MergeResult merged = ModelMerger.Merge(architecture, [a, Shuffled(1), Shuffled(2)], x, new MergeOptions { Method = method, BatchSize = 8, ResetBatchNorm = false });
+        AssertClose(Output(architecture, a, x), Output(merged, x), 1e-4);
+        Assert.Equal(1, merged.FlopsFactor, 1e-12);
+    }
+
+    [Fact]
+    public void The_least_squares_of_three_networks_fit_their_ensemble()
+    {
+        var (a, b) = TinyPair();
+        var c = new Dictionary<string, Tensor> { ["w1.weight"] = tensor(new double[,] { { 1.1, 0 }, { 0, .7 } }), ["w2.weight"] = tensor(new double[,] { { .8, 2.2 } }) };
+        Tensor x = tensor(TinyInputs);
+        Tensor Features(Dictionary<string, Tensor> state) => x.matmul(state["w1.weight"].t()).relu();
+        Tensor za = Features(a), zb = Features(b).index_select(1, tensor(new long[] { 1, 0 })), zc = Features(c);
+        Tensor ya = Output(Tiny, a, x), yb = Output(Tiny, b, x), yc = Output(Tiny, c, x);
+        Tensor Fit(Tensor z, Tensor y) => linalg.solve(z.t().matmul(z), z.t().matmul(y)).t();
+        Tensor Weight(MergeMethod method) => ModelMerger.Merge(Tiny, [a, b, c], x, Exact(method)).State["w2.weight"];
+        AssertClose(Fit((za + zb + zc) / 3, (ya + yb + yc) / 3), Weight(MergeMethod.Pleas), 1e-9);
+        AssertClose(Fit(cat([za, zb, zc], 0), cat([ya, yb, yc], 0)), Weight(MergeMethod.PermSeparateLs), 1e-9);
+        Assert.Contains("Only two networks", Assert.Throws<ArgumentException>(() => ModelMerger.Merge(Tiny, [a, b, c], x, Exact(MergeMethod.Pleas) with { Budget = 1.5 })).Message);
+        Assert.Throws<ArgumentException>(() => ModelMerger.Merge(Tiny, [a], x, Exact(MergeMethod.Pleas)));
+    }
+
     [Fact]
     public void Ablations_and_regmean_solve_their_own_problems()
     {
