@@ -35,6 +35,7 @@ public sealed class ExpandingHead : Module<Tensor, Tensor>
         ArgumentOutOfRangeException.ThrowIfLessThan(classes, 1);
         TorchSharp.Modules.Linear block = nn.Linear(Features, classes, _bias);
         if (_blocks.Count > 0) block.to(_blocks[0].weight!.device);
+        foreach (TorchSharp.Modules.Parameter parameter in block.parameters()) parameter.DetachFromDisposeScope();
         register_module($"{_blocks.Count}", block);
         _blocks.Add(block);
     }

@@ -54,14 +54,41 @@ public sealed class Network : Module<Tensor, Tensor>
         if (!_operations.ContainsKey(layer)) throw new ArgumentException($"No layer is named '{layer}'.", nameof(layer));
         if (!input.shape.AsSpan(1).SequenceEqual([.. Architecture.Input]))
             throw new ArgumentException($"The input is [{string.Join(", ", input.shape)}]; the network takes [batch, {string.Join(", ", Architecture.Input)}].", nameof(input));
-        var values = new Dictionary<string, Tensor> { [Architecture.InputName] = input };
-        for (int i = 0; ; i++)
+        return Run(new Dictionary<string, Tensor> { [Architecture.InputName] = input }, 0, Architecture.InputName, layer);
+    }
+
+    /// <summary>The output of a layer, given that of an earlier one: only the layers after <paramref name="from"/> are computed. So a value can be changed on its way, for example tokens added.</summary>
+    /// <param name="value">What layer <paramref name="from"/> gave; it stays the caller's.</param>
+    /// <param name="from">Name of the earlier layer.</param>
+    /// <param name="layer">Name of the layer.</param>
+    /// <exception cref="ArgumentException">No layer has one of the names, or a layer between them reads one before <paramref name="from"/>.</exception>
+    public Tensor EvaluateFrom(Tensor value, string from, string layer)
+    {
+        ArgumentNullException.ThrowIfNull(value);
+        int start = Position(from) + 1, end = Position(layer);
+        if (end < start) throw new ArgumentException($"Layer '{layer}' does not come after '{from}'.", nameof(layer));
+        var known = new HashSet<string> { from };
+        for (int i = start; i <= end; known.Add(Architecture.Layers[i++].Name))
+            if (_inputs[i].FirstOrDefault(n => !known.Contains(n)) is { } before) throw new ArgumentException($"Layer '{Architecture.Layers[i].Name}' reads '{before}', which comes before '{from}'.", nameof(from));
+        return Run(new Dictionary<string, Tensor> { [from] = value }, start, from, layer);
+    }
+
+    private int Position(string layer)
+    {
+        for (int i = 0; i < Architecture.Layers.Count; i++)
+            if (Architecture.Layers[i].Name == layer) return i;
+        throw new ArgumentException($"No layer is named '{layer}'.", nameof(layer));
+    }
+
+    private Tensor Run(Dictionary<string, Tensor> values, int start, string given, string layer)
+    {
+        for (int i = start; ; i++)
         {
             string name = Architecture.Layers[i].Name;
             Tensor value = values[name] = _operations[name](Array.ConvertAll(_inputs[i], n => values[n]));
             if (name == layer) return value;
             foreach (string done in _lastUsed[i])
-                if (!ReferenceEquals(values[done], value)) values[done].Dispose();
+                if (done != given && !ReferenceEquals(values[done], value)) values[done].Dispose();
         }
     }
 
