@@ -538,7 +538,7 @@ public sealed class PleasRecipe : Recipe<PleasRecipeOptions>
             return (split, PartialMerge.Build(spec, folder.A, folder.B, split));
         });
         Safetensors.Write(output("merged.safetensors"), state);
-        AtomicFile.WriteText(output("wiring.merged.json"), new PermutationSpec([.. spec.Groups.Select(g => g with { Size = partitions[g.Name].Size })]).ToJson());
+        AtomicFile.WriteText(output("wiring.merged.json"), spec.WithSizes(partitions.ToDictionary(p => p.Key, p => p.Value.Size)).ToJson());
         MergeFolder.WriteWidths(output("widths.csv"), spec, partitions);
         return (state, new PleasModel(null, 0, options.Mean, options.Deviation));
     }

@@ -44,7 +44,7 @@ public static class WeightMatching
                 PermutationAxis[] axes = [.. group.Axes.Where(x => !IsRunningStatistic(x.Tensor))];
                 Tensor similarity = zeros(group.Size, group.Size, float64);
                 foreach (PermutationAxis axis in axes)
-                    similarity.add_(Units(fixedA[axis.Tensor], axis, group.Size).matmul(Units(permutedB[axis.Tensor], axis, group.Size).t()));
+                    similarity.add_(axis.Units(fixedA[axis.Tensor], group.Size).matmul(axis.Units(permutedB[axis.Tensor], group.Size).t()));
                 int[] step = LinearAssignment.Maximize(similarity);
                 using Tensor units = tensor(Array.ConvertAll(step, i => (long)i));
                 double gain = (similarity.gather(1, units.unsqueeze(1)).sum() - similarity.diagonal().sum()).item<double>();
@@ -67,10 +67,4 @@ public static class WeightMatching
     }
 
     private static bool IsRunningStatistic(string name) => name.EndsWith("running_mean", StringComparison.Ordinal) || name.EndsWith("running_var", StringComparison.Ordinal);
-
-    private static Tensor Units(Tensor tensor, PermutationAxis axis, long size)
-    {
-        Tensor first = tensor.movedim([axis.Axis], [0]);
-        return first.reshape(axis.Outer, size, -1).transpose(0, 1).reshape(size, -1);
-    }
 }

@@ -161,6 +161,24 @@ public sealed record Architecture(IReadOnlyList<long> Input, IReadOnlyList<Layer
     /// <exception cref="ArgumentException">A grouped convolution that is not depthwise.</exception>
     public PermutationSpec Wiring(bool fixOutput = true)
     {
+        (List<Group> order, Dictionary<string, Group> groupOf) = Trace();
+        Group output = groupOf[Layers[^1].Name].Root;
+        if (fixOutput) output.Fixed = true;
+        else if (output.Read.Add(Layers[^1].Name)) output.Sites.Add(PermutationGroup.OutputSite);
+        return new PermutationSpec([.. order.Where(g => g.Root == g && !g.Fixed)
+            .Select(g => new PermutationGroup(g.Name, g.Size, [.. g.Axes], [.. g.Sites], g.Inseparable))]);
+    }
+
+    /// <summary>The permutation group that the output units of each layer belong to, by the layer's name; layers whose units are fixed, as those of the output, are left out.</summary>
+    public IReadOnlyDictionary<string, string> UnitGroups()
+    {
+        (_, Dictionary<string, Group> groupOf) = Trace();
+        groupOf[Layers[^1].Name].Root.Fixed = true;
+        return groupOf.Where(p => !p.Value.Root.Fixed).ToDictionary(p => p.Key, p => p.Value.Root.Name);
+    }
+
+    private (List<Group> Order, Dictionary<string, Group> GroupOf) Trace()
+    {
         IReadOnlyDictionary<string, long[]> shapes = Shapes();
         var groupOf = new Dictionary<string, Group>();
         var order = new List<Group>();
@@ -182,7 +200,7 @@ public sealed record Architecture(IReadOnlyList<long> Input, IReadOnlyList<Layer
                 case LayerKind.Conv2d when layer.Groups > 1:
                     if (layer.Groups != layer.Width || layer.Groups != UnitCount(shapes[inputs[0]]))
                         throw Bad(layer, "is a grouped convolution; only depthwise ones can be wired automatically, so give the wiring explicitly");
-                    group.Axes.Add(new PermutationAxis($"{layer.Name}.weight", 0, AxisRole.Output));
+                    group.Axes.Add(new PermutationAxis($"{layer.Name}.weight", 0, AxisRole.Output, Depthwise: true));
                     if (layer.Bias) group.Axes.Add(new PermutationAxis($"{layer.Name}.bias", 0, AxisRole.Output));
                     break;
                 case LayerKind.Linear or LayerKind.Conv2d:
@@ -217,11 +235,7 @@ public sealed record Architecture(IReadOnlyList<long> Input, IReadOnlyList<Layer
             }
             groupOf[layer.Name] = group;
         }
-        Group output = groupOf[Layers[^1].Name].Root;
-        if (fixOutput) output.Fixed = true;
-        else if (output.Read.Add(Layers[^1].Name)) output.Sites.Add(PermutationGroup.OutputSite);
-        return new PermutationSpec([.. order.Where(g => g.Root == g && !g.Fixed)
-            .Select(g => new PermutationGroup(g.Name, g.Size, [.. g.Axes], [.. g.Sites], g.Inseparable))]);
+        return (order, groupOf);
     }
 
     /// <summary>The same network with other numbers of units, for example after partial merging.</summary>

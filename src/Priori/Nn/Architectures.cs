@@ -43,6 +43,44 @@ public static class Architectures
         return new Architecture(input, layers);
     }
 
+    /// <summary>
+    /// VGG for images of 32 x 32 (Simonyan, Zisserman, ICLR 2015, table 1, with batch normalisation and one linear layer, as is usual for CIFAR):
+    /// 3x3 convolutions in five stages of 1, 2, 4, 8 and 8 times the width, max pooling after each. Tensors are named <c>features.0.weight</c> ... and <c>classifier.weight</c>.
+    /// </summary>
+    /// <param name="depth">11, 13, 16 or 19.</param>
+    /// <param name="classes">Number of logits.</param>
+    /// <param name="width">Channels of the first stage; 64 in the paper.</param>
+    /// <param name="inputChannels">Channels of the image.</param>
+    /// <param name="imageSize">Side of the image, at least 32.</param>
+    /// <exception cref="ArgumentOutOfRangeException">An unknown depth.</exception>
+    public static Architecture Vgg(int depth, long classes, long width = 64, long inputChannels = 3, long imageSize = 32)
+    {
+        int[] stages = depth switch
+        {
+            11 => [1, 1, 2, 2, 2],
+            13 => [2, 2, 2, 2, 2],
+            16 => [2, 2, 3, 3, 3],
+            19 => [2, 2, 4, 4, 4],
+            _ => throw new ArgumentOutOfRangeException(nameof(depth), depth, "The depth must be 11, 13, 16 or 19."),
+        };
+        List<Layer> layers = [];
+        void Add(LayerKind kind, long channels = 0, long kernel = 1) =>
+            layers.Add(new Layer($"features.{layers.Count}", kind) { Width = channels, Kernel = kernel, Padding = kernel / 2 });
+        for (int stage = 0; stage < stages.Length; stage++)
+        {
+            for (int i = 0; i < stages[stage]; i++)
+            {
+                Add(LayerKind.Conv2d, width << Math.Min(stage, 3), 3);
+                Add(LayerKind.BatchNorm);
+                Add(LayerKind.Relu);
+            }
+            layers.Add(new Layer($"features.{layers.Count}", LayerKind.MaxPool) { Kernel = 2, Stride = 2 });
+        }
+        layers.Add(new Layer("flatten", LayerKind.Flatten));
+        layers.Add(new Layer("classifier", LayerKind.Linear) { Width = classes });
+        return new Architecture([inputChannels, imageSize, imageSize], layers);
+    }
+
     /// <summary>A pre-norm vision transformer (Dosovitskiy et al., ICLR 2021) with a class token and separate query, key and value projections.</summary>
     /// <param name="channels">Channels of the image.</param>
     /// <param name="imageSize">Side of the image.</param>

@@ -18,7 +18,27 @@ public enum AxisRole
 /// <param name="Axis">The axis, counted from 0.</param>
 /// <param name="Role">Whether the axis is of the units that the layer produces or reads.</param>
 /// <param name="Outer">How many times the units are repeated along the axis; 1 except for fused tensors.</param>
-public sealed record PermutationAxis(string Tensor, int Axis, AxisRole Role, int Outer = 1);
+/// <param name="Depthwise">Whether the tensor multiplies the units it is indexed by, as a depthwise convolution does, and does not produce them from others.</param>
+public sealed record PermutationAxis(string Tensor, int Axis, AxisRole Role, int Outer = 1, bool Depthwise = false)
+{
+    /// <summary>A tensor with the units along an axis of their own: a view [repeats, units, entries].</summary>
+    /// <param name="tensor">The tensor, contiguous.</param>
+    /// <param name="size">Number of units.</param>
+    public Tensor View(Tensor tensor, long size)
+    {
+        ArgumentNullException.ThrowIfNull(tensor);
+        return tensor.view(tensor.shape.Take(Axis).Aggregate((long)Outer, (a, b) => a * b), size, -1);
+    }
+
+    /// <summary>A tensor as a table of one row a unit: [units, entries].</summary>
+    /// <param name="tensor">The tensor.</param>
+    /// <param name="size">Number of units.</param>
+    public Tensor Units(Tensor tensor, long size)
+    {
+        ArgumentNullException.ThrowIfNull(tensor);
+        return View(tensor.contiguous(), size).transpose(0, 1).reshape(size, -1);
+    }
+}
 
 /// <summary>Units of one layer (or of tied layers) and all tensor axes that move with them (Ainsworth et al., ICLR 2023).</summary>
 /// <param name="Name">Name of the group: its first producing layer.</param>
@@ -105,7 +125,19 @@ public sealed class PermutationSpec
             }
     }
 
-    /// <summary>The checkpoint with units reordered: unit i of a group becomes the old unit permutation[i]. The function is unchanged.</summary>
+    /// <summary>The wiring of the same network with other numbers of units.</summary>
+    /// <param name="sizes">New number of units by the group's name; groups without one stay.</param>
+    /// <exception cref="ArgumentException">A size is below 1.</exception>
+    public PermutationSpec WithSizes(IReadOnlyDictionary<string, long> sizes)
+    {
+        ArgumentNullException.ThrowIfNull(sizes);
+        return new PermutationSpec([.. Groups.Select(g => g with { Size = sizes.GetValueOrDefault(g.Name, g.Size) })]);
+    }
+
+    /// <summary>
+    /// The checkpoint with units reordered: unit i of a group becomes the old unit permutation[i]. The function is unchanged.
+    /// A list of some of the units keeps those and removes the others.
+    /// </summary>
     /// <param name="state">Tensors by name.</param>
     /// <param name="permutations">The new order by the group's name, int64 [units]; groups without one stay.</param>
     /// <returns>New tensors for what moved; the others are the given ones.</returns>

@@ -51,6 +51,55 @@ public class NetworkTests
         Assert.True((expected - permuted.call(x)).abs().max().item<float>() < 1e-5f * (1 + expected.abs().max().item<float>()));
     }
 
+    [Theory]
+    [MemberData(nameof(Names))]
+    public void Parameters_are_counted_from_the_description(string name)
+    {
+        using var network = new Network(Named(name));
+        Assert.Equal(network.parameters().Sum(p => p.numel()), ParameterCounter.Count(network.Architecture));
+    }
+
+    [Theory]
+    [InlineData("mlp-bn")]
+    [InlineData("conv")]
+    [InlineData("resnet18")]
+    public void Folding_batch_normalisation_keeps_the_function(string name)
+    {
+        Seeds.Set(0);
+        using Network network = Randomized(Named(name));
+        (Architecture architecture, Dictionary<string, Tensor> state) = BatchNormFolding.Fold(network.Architecture, network.State());
+        Assert.DoesNotContain(architecture.Layers, l => l.Kind == LayerKind.BatchNorm);
+        using Network folded = new Network(architecture).Load(state);
+        network.eval();
+        Tensor x = randn([3, .. architecture.Input]), expected = network.call(x);
+        Assert.True(expected.std().item<float>() > 1e-3f);
+        Assert.True((expected - folded.call(x)).abs().max().item<float>() < 1e-5f * (1 + expected.abs().max().item<float>()));
+    }
+
+    [Fact]
+    public void A_normalisation_stays_where_its_layer_has_another_reader_or_stands_first()
+    {
+        var architecture = new Architecture([4], [
+            new("bn0", LayerKind.BatchNorm), new("a", LayerKind.Linear) { Width = 4 }, new("bn1", LayerKind.BatchNorm), new("sum", LayerKind.Add) { Inputs = ["a", "bn1"] }, new("out", LayerKind.Linear) { Width = 2 }]);
+        using var network = new Network(architecture);
+        Assert.Equal(architecture.ToJson(), BatchNormFolding.Fold(architecture, network.State()).Architecture.ToJson());
+    }
+
+    [Theory]
+    [InlineData(16, 14_728_266)] // the count that is published for this network on CIFAR-10
+    [InlineData(11, 9_231_114)]
+    public void Vgg_for_small_images_has_its_number_of_parameters(int depth, long expected) => Assert.Equal(expected, ParameterCounter.Count(Architectures.Vgg(depth, 10)));
+
+    [Fact]
+    public void Every_layer_knows_the_group_of_its_units()
+    {
+        IReadOnlyDictionary<string, string> units = Named("resnet18").UnitGroups();
+        Assert.Equal("conv1", units["layer1.1.relu"]);
+        Assert.Equal("layer2.0.conv1", units["layer2.0.relu1"]);
+        Assert.DoesNotContain("fc", units.Keys);
+        Assert.DoesNotContain(Architecture.InputName, units.Keys);
+    }
+
     [Fact]
     public void Names_and_weights_are_those_of_the_mlp_module()
     {
