@@ -34,11 +34,14 @@ public sealed record UserData(string Path, IReadOnlyDictionary<string, string> R
         if (Parts.Keys.FirstOrDefault(name => !recipe.DataParts.ContainsKey(name)) is { } unknown)
             throw new BadInputException($"Method '{recipe.Id}' has no use for --data.{unknown}; {known}.");
         if (Path.Length == 0 && Parts.Count == 0) throw new BadInputException("The data have no path: give a file or a folder.");
-        foreach (string path in Parts.Values.Concat(Path.Length > 0 ? [Path] : []))
+        foreach (string path in Parts.Values.SelectMany(Each).Concat(Path.Length > 0 ? [Path] : []))
             if (!File.Exists(path) && !Directory.Exists(path)) throw new BadInputException($"Data {path} does not exist: give a file or a folder.");
     }
 
-    internal UserData WithFullPaths() => this with { Path = Path.Length == 0 ? "" : System.IO.Path.GetFullPath(Path), Parts = Parts.ToDictionary(p => p.Key, p => System.IO.Path.GetFullPath(p.Value)) };
+    internal UserData WithFullPaths() => this with { Path = Path.Length == 0 ? "" : System.IO.Path.GetFullPath(Path), Parts = Parts.ToDictionary(p => p.Key, p => string.Join(',', Each(p.Value).Select(System.IO.Path.GetFullPath))) };
+
+    // A part may be several paths with commas between them.
+    private static string[] Each(string part) => File.Exists(part) || Directory.Exists(part) ? [part] : part.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
 }
 
 /// <summary>Told what a run does: the face of the command line, or of another program.</summary>

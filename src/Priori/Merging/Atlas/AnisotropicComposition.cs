@@ -66,12 +66,9 @@ public class AnisotropicComposition : Module<Tensor, Tensor>
         Granularity = granularity ?? Granularity.Block;
         _groups = Granularity is Granularity.Partitioned { Groups: var groups } ? groups : 1;
         using var ungraphed = no_grad();
-        foreach ((string name, Parameter parameter) in model.named_parameters())
-        {
-            parameter.requires_grad = false;
-            if (!parameter.is_floating_point() || (matricesOnly && parameter.dim() < 2) || !vectors.Any(v => v.Dense.ContainsKey(name) || v.Factors.ContainsKey(name))) continue;
-            _blocks.Add(new CompositionBlock(name, parameter, vectors, _groups, Seeds.Derive(seed, _blocks.Count), storage));
-        }
+        Dictionary<string, Parameter> parameters = model.named_parameters().ToDictionary(p => p.name, p => p.parameter);
+        foreach (Parameter parameter in parameters.Values) parameter.requires_grad = false;
+        foreach (string name in BlocksOf(model, vectors, matricesOnly)) _blocks.Add(new CompositionBlock(name, parameters[name], vectors, _groups, Seeds.Derive(seed, _blocks.Count), storage));
         if (_blocks.Count == 0) throw new ArgumentException("No task vector changes a parameter of the model.", nameof(vectors));
         Device device = _blocks[0].Parameter.device;
         long n = vectors.Count, m = _blocks.Count;
@@ -90,6 +87,17 @@ public class AnisotropicComposition : Module<Tensor, Tensor>
 
     /// <summary>Names of the blocks, in the order of the coefficients' second axis.</summary>
     public IReadOnlyList<string> Blocks => [.. _blocks.Select(b => b.Name)];
+
+    /// <summary>Names of the blocks of a composition: the model's floating-point parameters that a vector changes, in the order of the model.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="vectors">The task vectors.</param>
+    /// <param name="matricesOnly">Whether tensors of one axis are left out.</param>
+    public static IReadOnlyList<string> BlocksOf(Module model, IReadOnlyList<TaskVector> vectors, bool matricesOnly = false)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(vectors);
+        return [.. model.named_parameters().Where(p => p.parameter.is_floating_point() && (!matricesOnly || p.parameter.dim() > 1) && vectors.Any(v => v.Dense.ContainsKey(p.name) || v.Factors.ContainsKey(p.name))).Select(p => p.name)];
+    }
 
     /// <summary>The random split of <see cref="Granularity.Partition"/>: the group of each element by block, of the block's shape; it follows from the seed. Empty for one group.</summary>
     public IReadOnlyDictionary<string, Tensor> Masks => _groups == 1 ? new Dictionary<string, Tensor>() : _blocks.ToDictionary(b => b.Name, b => b.Mask!.view(b.Parameter.shape));
