@@ -203,16 +203,19 @@ internal sealed partial class AtlasCheckpoints
         }
     }
 
-    // Accuracy of each task's own network, by which the mean is normalised; 1 where there is one set for all.
+    // The best accuracy that one of the given networks has on each task (its own network's, if fine-tuning went well), by which the mean is normalised; 1 where there is one set for all.
     private double[] Own(TaskVector[] vectors, Dictionary<string, Tensor> start, Network network, OwnTask[] tasks)
     {
-        if (_options.Mode != AtlasMode.Add || tasks.Length != vectors.Length) return [.. tasks.Select(_ => 1.0)];
-        return [.. tasks.Select((task, t) =>
+        double[] best = [.. tasks.Select(_ => 1.0)];
+        if (_options.Mode != AtlasMode.Add || tasks.Length == 1) return best;
+        Array.Fill(best, 1e-3);
+        foreach (Dictionary<string, Tensor> state in vectors.Select(v => v.ApplyTo(start)).Prepend(start))
         {
-            using var scope = NewDisposeScope();
-            network.Load(vectors[t].ApplyTo(start));
-            return Math.Max(1e-3, task.Validation.Accuracy(network));
-        })];
+            network.Load(state);
+            for (int t = 0; t < tasks.Length; t++) best[t] = Math.Max(best[t], tasks[t].Validation.Accuracy(network));
+        }
+        network.Load(start);
+        return best;
     }
 
     private static TaskVector Read(string name, string path, Dictionary<string, Tensor> start)

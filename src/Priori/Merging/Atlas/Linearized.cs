@@ -102,16 +102,13 @@ public sealed class LinearizedComposition : AnisotropicComposition
 /// <summary>f(x; theta_0), its directional derivative, and gradients through both.</summary>
 internal static class Linearization
 {
-    /// <summary>f(x) with its graph, and J d by double backward (Pearlmutter's trick).</summary>
+    /// <summary>f(x) with its graph, and J d.</summary>
     public static (Tensor Output, Tensor Change) Evaluate(Module<Tensor, Tensor> model, IReadOnlyList<Parameter> parameters, IReadOnlyList<Tensor> directions, Tensor input)
     {
         using var graphed = enable_grad();
         foreach (Parameter parameter in parameters) parameter.requires_grad = true;
         Tensor output = model.call(input);
-        Tensor cotangent = zeros_like(output).requires_grad_(true);
-        Tensor[] products = Gradients.Of((output * cotangent).sum(), [.. parameters], createGraph: true); // J^T v, linear in v
-        Tensor inner = products.Zip(directions, (p, d) => (p * d).sum()).Aggregate((a, b) => a + b);
-        return (output, inner.requires_grad ? Gradients.Of(inner, [cotangent], createGraph: true)[0].detach() : zeros_like(output));
+        return (output, JacobianProducts.Jvp(output, parameters, directions).detach());
     }
 
     /// <summary>The value of a loss of g, and J^T dL/dg: its gradient with respect to the weights of the expansion.</summary>
@@ -131,8 +128,8 @@ internal static class Linearization
         if (value.requires_grad && calls.Count > 0)
         {
             Tensor[] cotangents = Gradients.Of(value, [.. calls.Select(c => c.Sum)]);
-            Tensor pulled = calls.Zip(cotangents, (call, cotangent) => (call.Output * cotangent).sum()).Aggregate((a, b) => a + b);
-            gradients = Gradients.Of(pulled, [.. parameters]);
+            foreach ((Tensor output, Tensor cotangent) in calls.Select(c => c.Output).Zip(cotangents))
+                gradients = [.. gradients.Zip(JacobianProducts.Vjp(output, parameters, cotangent), (sum, more) => sum + more)];
         }
         return (value.detach(), gradients);
     }
