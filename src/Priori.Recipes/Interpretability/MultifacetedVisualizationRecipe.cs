@@ -120,7 +120,7 @@ public sealed record MultifacetedVisualizationOptions : RecipeOptions
 public sealed class MultifacetedVisualizationRecipe : Recipe<MultifacetedVisualizationOptions>
 {
     private const int SuperClasses = 5;
-    private const string Multifaceted = "multifaceted", RandomStart = "random start", ClassMean = "class mean", CenterBiased = "centre-biased", Jittered = "jittered";
+    private const string Multifaceted = "multifaceted", RandomStart = "random start", ClassMean = "class mean", CenterBiased = "centre-biased", Jittered = "jittered", Hidden = "hidden units";
 
     /// <inheritdoc/>
     public override string Id => "multifaceted-visualization";
@@ -283,8 +283,7 @@ public sealed class MultifacetedVisualizationRecipe : Recipe<MultifacetedVisuali
             run.Tensor($"embedding {u}", found.Embedding);
             run.Tensor($"labels {u}", found.Labels);
             run.Tensor($"digits {u}", y);
-            double purity = Enumerable.Range(0, found.Count).Sum(f => y.index_select(0, found.Labels.eq(f).nonzero().flatten()).bincount(null, 10).max().ToDouble()) / found.Labels.ge(0).sum().ToDouble();
-            purities = (u == 0 ? 0 : purities) + purity / options.Units;
+            purities = (u == 0 ? 0 : purities) + Purity(found, y) / options.Units;
             run.Metric("purity", purities);
             if (save) SaveFacets(run, $"facets-{u}", new UnitSelector("fc", u), found);
         }
@@ -299,6 +298,29 @@ public sealed class MultifacetedVisualizationRecipe : Recipe<MultifacetedVisuali
         Arm("k-means of codes", _ => found!.MeanImages, plain, (run, u) => Discover(run, u, discovery with { Space = FacetSpace.Codes }, false));
         Arm("no denoising", u => multifaceted.Tensor($"means {u}"), undenoised);
         Arm("octaves", u => multifaceted.Tensor($"means {u}"), OctaveSchedule.MeanInit(28).Lengthened(options.OctaveIterations));
+
+        results.Add(context.Arm(Hidden, seed, run =>
+        {
+            // The code units that are active most, each on the images of any digit that excite it most.
+            Tensor codes = MultifacetedVisualizer.Codes(classifier, images, "code");
+            long[] units = codes.mean([0L]).topk(options.Units, 0).indexes.data<long>().ToArray();
+            double kinds = 0, purity = 0;
+            for (int u = 0; u < units.Length; u++)
+            {
+                using var temporaries = NewDisposeScope();
+                var shown = new UnitSelector("code", units[u]);
+                MultifacetedResult result = MultifacetedVisualizer.Visualize(classifier, shown, images, "code",
+                    new MultifacetedOptions { Facets = discovery, Schedule = plain, MostActivating = options.ImagesPerUnit, Seed = Runtime.Seeds.Derive(seed, u) }, run.Cancellation);
+                Tensor y = labels.index_select(0, result.Rows);
+                kinds += Majorities(result.Facets, y).Select(m => m.Digit).Distinct().Count() / (double)units.Length;
+                purity += Purity(result.Facets, y) / units.Length;
+                run.Metric($"unit {u}", units[u]);
+                run.Tensor($"means {u}", result.Facets.MeanImages);
+                Keep(run, $"{u}", result.Maximized);
+            }
+            run.Metric("digits of a unit's facets", kinds);
+            run.Metric("purity", purity);
+        }));
 
         OctaveSchedule centred = OctaveSchedule.CenterBiased(28).Lengthened(options.OctaveIterations);
         foreach ((string name, OctaveSchedule schedule) in new[] { (CenterBiased, centred), (Jittered, Unbiased(centred, 28)) })
@@ -327,6 +349,19 @@ public sealed class MultifacetedVisualizationRecipe : Recipe<MultifacetedVisuali
                 run.Metric("target probability", target);
             }));
         return results;
+    }
+
+    /// <summary>The most frequent digit of each facet, how often it occurs, and the size of the facet.</summary>
+    private static (long Digit, double Count, long Size)[] Majorities(Facets facets, Tensor digits) => [.. Enumerable.Range(0, facets.Count).Select(f =>
+    {
+        Tensor own = digits.index_select(0, facets.Labels.eq(f).nonzero().flatten()), counts = own.bincount(null, 10);
+        return (counts.argmax().ToInt64(), counts.max().ToDouble(), own.shape[0]);
+    })];
+
+    private static double Purity(Facets facets, Tensor digits)
+    {
+        (long, double Count, long Size)[] facetsOf = Majorities(facets, digits);
+        return facetsOf.Sum(f => f.Count) / facetsOf.Sum(f => f.Size);
     }
 
     /// <summary>Energy |x - background|^2 in the central box of half the area, and in the whole image.</summary>
@@ -410,6 +445,8 @@ public sealed class MultifacetedVisualizationRecipe : Recipe<MultifacetedVisuali
         context.Table("centre", "Energy |x - background|^2 in the central half of the area, and its share of the whole (0.5 when spread evenly): about the grey of the start, and about the image's own median.",
             ["arm", "energy, grey", "share, grey", "energy, median", "share, median", "target probability"],
             [.. new[] { CenterBiased, Jittered }.Select(a => (IReadOnlyList<string>)[a, Cell(a, "centre energy", "0.0"), Cell(a, "centre share"), Cell(a, "centre energy about the median", "0.0"), Cell(a, "centre share about the median"), Cell(a, "target probability")])]);
+        context.Table("hidden", "Hidden units (of the 64-unit code) on the images that excite them most: how many different digits lead their facets, and the purity of the facets.", ["facets of", "different digits", "purity"],
+            [["hidden units", Cell(Hidden, "digits of a unit's facets", "0.00"), Cell(Hidden, "purity")]]);
         context.Table("networks", "Test accuracy of the visualised network (5 super-classes) and of the judge (10 digits).", ["network", "accuracy"],
             [["classifier", Cell("networks", "classifier accuracy")], ["judge", Cell("networks", "judge accuracy")]]);
     }
@@ -429,6 +466,9 @@ public sealed class MultifacetedVisualizationRecipe : Recipe<MultifacetedVisuali
             EmbeddingFigure(context, $"embedding-{u}", $"t-SNE of the codes of unit {u}'s images ({name}), coloured by facet.", $"Images of unit {u}", facets.Tensor($"embedding {u}"), facets.Tensor($"labels {u}"),
                 f => $"facet {f}: " + string.Join(", ", digits.index_select(0, facets.Tensor($"labels {u}").eq(f).nonzero().flatten()).data<long>().ToArray().GroupBy(d => d).OrderByDescending(g => g.Count()).Select(g => $"{g.Count()} x {g.Key}")));
         }
+        ArmResult hidden = arms[Hidden][0];
+        GridFigure(context, "hidden", $"Hidden units: the mean images of their facets, and what is made from them. Seed {context.Seeds[0]}.", "Hidden units of the code",
+            [.. Enumerable.Range(0, options.Units).SelectMany(u => new[] { ($"unit {hidden[$"unit {u}"]}: means", hidden.Tensor($"means {u}")), ("maximized", hidden.Tensor($"images {u}")) })], (0, 1));
         TraceFigure(context, "traces-0", $"Logit of unit 0 over the steps, mean and range over its images. Seed {context.Seeds[0]}.", [Multifaceted, RandomStart, ClassMean, "no denoising"], arm => arms[arm][0].Tensor("trace 0"));
         TraceFigure(context, "octaves-0", "Unit 0 over the steps of the published octaves: its logit, and its probability in the first two octaves of center-biased regularization.", ["octaves", CenterBiased, Jittered], arm => arms[arm][0].Tensor("trace 0"));
     }

@@ -49,7 +49,8 @@ public sealed class MultifacetedVisualizationRecipeTests : IDisposable
     {
         (RunResult result, string run) = Run(Small, seeds: [0, 1]);
         string[] arms = [.. result.Arms.Select(a => a.Arm).Distinct()];
-        Assert.Equal(["networks", "multifaceted", "random start", "class mean", "class mean with noise", "real images", "k-means of codes", "no denoising", "octaves", "centre-biased", "jittered"], arms);
+        Assert.Equal(["networks", "multifaceted", "random start", "class mean", "class mean with noise", "real images", "k-means of codes", "no denoising", "octaves", "hidden units", "centre-biased", "jittered"], arms);
+        Assert.InRange(result.Arms.First(a => a.Arm == "hidden units")["digits of a unit's facets"], 1, 2);
         Assert.All(result.Claims, c => Assert.Equal((Verdict.NotJudged, 2), (c.Verdict, c.PerSeed.Count)));
         ArmResult made = result.Arms.First(a => a.Arm == "multifaceted");
         Assert.InRange(made["purity"], .5, 1);
