@@ -15,7 +15,7 @@ public static class Inference
         return Outputs(model, model.call, inputs, batchSize);
     }
 
-    /// <summary>What a function of the network gives for all inputs, for example a hidden layer (<see cref="Network.Evaluate"/>), as <see cref="Outputs(Module{Tensor, Tensor}, Tensor, int)"/>.</summary>
+    /// <summary>What a function of the network gives for all inputs, for example a hidden layer (<see cref="Network.Evaluate(Tensor, string)"/>), as <see cref="Outputs(Module{Tensor, Tensor}, Tensor, int)"/>.</summary>
     /// <param name="model">The network.</param>
     /// <param name="forward">Its function of one batch.</param>
     /// <param name="inputs">Inputs [n, ...], n at least 1.</param>

@@ -48,13 +48,22 @@ public sealed class Network : Module<Tensor, Tensor>
     /// <param name="input">[batch, ...] with the input shape of the architecture.</param>
     /// <param name="layer">Name of the layer, for example the one before the head for features.</param>
     /// <exception cref="ArgumentException">No layer has this name, or the input has another shape.</exception>
-    public Tensor Evaluate(Tensor input, string layer)
+    public Tensor Evaluate(Tensor input, string layer) => Evaluate(input, [layer])[0];
+
+    /// <summary>The outputs of several layers in one pass; layers after the last of them are not computed.</summary>
+    /// <param name="input">[batch, ...] with the input shape of the architecture.</param>
+    /// <param name="layers">Names of layers, at least one.</param>
+    /// <returns>Their outputs in the same order.</returns>
+    /// <exception cref="ArgumentException">No layer has one of these names, none is given, or the input has another shape.</exception>
+    public IReadOnlyList<Tensor> Evaluate(Tensor input, IReadOnlyList<string> layers)
     {
         ArgumentNullException.ThrowIfNull(input);
-        if (!_operations.ContainsKey(layer)) throw new ArgumentException($"No layer is named '{layer}'.", nameof(layer));
+        ArgumentNullException.ThrowIfNull(layers);
+        if (layers.Count == 0) throw new ArgumentException("Name at least one layer.", nameof(layers));
+        if (layers.FirstOrDefault(l => !_operations.ContainsKey(l)) is { } unknown) throw new ArgumentException($"No layer is named '{unknown}'.", nameof(layers));
         if (!input.shape.AsSpan(1).SequenceEqual([.. Architecture.Input]))
             throw new ArgumentException($"The input is [{string.Join(", ", input.shape)}]; the network takes [batch, {string.Join(", ", Architecture.Input)}].", nameof(input));
-        return Run(new Dictionary<string, Tensor> { [Architecture.InputName] = input }, 0, Architecture.InputName, layer);
+        return Run(new Dictionary<string, Tensor> { [Architecture.InputName] = input }, 0, Architecture.InputName, layers);
     }
 
     /// <summary>The output of a layer, given that of an earlier one: only the layers after <paramref name="from"/> are computed. So a value can be changed on its way, for example tokens added.</summary>
@@ -70,7 +79,7 @@ public sealed class Network : Module<Tensor, Tensor>
         var known = new HashSet<string> { from };
         for (int i = start; i <= end; known.Add(Architecture.Layers[i++].Name))
             if (_inputs[i].FirstOrDefault(n => !known.Contains(n)) is { } before) throw new ArgumentException($"Layer '{Architecture.Layers[i].Name}' reads '{before}', which comes before '{from}'.", nameof(from));
-        return Run(new Dictionary<string, Tensor> { [from] = value }, start, from, layer);
+        return Run(new Dictionary<string, Tensor> { [from] = value }, start, from, [layer])[0];
     }
 
     private int Position(string layer)
@@ -80,15 +89,16 @@ public sealed class Network : Module<Tensor, Tensor>
         throw new ArgumentException($"No layer is named '{layer}'.", nameof(layer));
     }
 
-    private Tensor Run(Dictionary<string, Tensor> values, int start, string given, string layer)
+    private IReadOnlyList<Tensor> Run(Dictionary<string, Tensor> values, int start, string given, IReadOnlyList<string> layers)
     {
+        var missing = layers.ToHashSet();
         for (int i = start; ; i++)
         {
             string name = Architecture.Layers[i].Name;
             Tensor value = values[name] = _operations[name](Array.ConvertAll(_inputs[i], n => values[n]));
-            if (name == layer) return value;
+            if (missing.Remove(name) && missing.Count == 0) return [.. layers.Select(l => values[l])];
             foreach (string done in _lastUsed[i])
-                if (done != given && !ReferenceEquals(values[done], value)) values[done].Dispose();
+                if (done != given && !layers.Contains(done) && !ReferenceEquals(values[done], value)) values[done].Dispose();
         }
     }
 

@@ -15,14 +15,8 @@ public static class MutualInformation
     /// <exception cref="ArgumentException">The codes are not integers [n, k], or there are none.</exception>
     public static double[,] Matrix(Tensor codes, bool normalize = false)
     {
-        ArgumentNullException.ThrowIfNull(codes);
-        if (codes.dim() != 2 || codes.numel() == 0 || codes.is_floating_point())
-            throw new ArgumentException($"Codes must be integers [n, k] with n and k at least 1, not {codes.dtype} [{string.Join(", ", codes.shape)}].", nameof(codes));
-        int n = (int)codes.size(0), k = (int)codes.size(1);
-        long[] flat;
-        using (NewDisposeScope()) flat = codes.cpu().to(ScalarType.Int64).t().contiguous().data<long>().ToArray();
-        var columns = new (int[] Codes, int[] Counts)[k];
-        Parallel.For(0, k, c => columns[c] = Dense(flat.AsSpan(c * n, n)));
+        (int[] Codes, int[] Counts)[] columns = Columns(codes, nameof(codes));
+        (int n, int k) = (columns[0].Codes.Length, columns.Length);
         double[] entropy = [.. columns.Select(c => Entropy(c.Counts, n))];
         var matrix = new double[k, k];
         (int A, int B)[] pairs = [.. Enumerable.Range(0, k).SelectMany(a => Enumerable.Range(a, k - a).Select(b => (a, b)))];
@@ -32,6 +26,25 @@ public static class MutualInformation
             double information = a == b ? entropy[a] : Math.Max(0, entropy[a] + entropy[b] - JointEntropy(columns[a], columns[b], n)); // rounding of the last bit
             if (normalize) information = entropy[a] > 0 && entropy[b] > 0 ? information / Math.Sqrt(entropy[a] * entropy[b]) : 0;
             matrix[a, b] = matrix[b, a] = information;
+        });
+        return matrix;
+    }
+
+    /// <summary>Mutual information of every column of one table with every column of another. Pairs are counted in parallel.</summary>
+    /// <param name="a">Samples of discrete variables, integers [n, p] with n, p at least 1.</param>
+    /// <param name="b">The same samples of other variables, integers [n, q].</param>
+    /// <returns>[p, q], at least 0.</returns>
+    /// <exception cref="ArgumentException">The codes are not integers, there are none, or the numbers of samples differ.</exception>
+    public static double[,] Between(Tensor a, Tensor b)
+    {
+        (int[] Codes, int[] Counts)[] left = Columns(a, nameof(a)), right = Columns(b, nameof(b));
+        int n = left[0].Codes.Length;
+        if (right[0].Codes.Length != n) throw new ArgumentException($"The tables have {n} and {right[0].Codes.Length} samples; they must have the same.", nameof(b));
+        double[] first = [.. left.Select(c => Entropy(c.Counts, n))], second = [.. right.Select(c => Entropy(c.Counts, n))];
+        var matrix = new double[left.Length, right.Length];
+        Parallel.For(0, left.Length, i =>
+        {
+            for (int j = 0; j < right.Length; j++) matrix[i, j] = Math.Max(0, first[i] + second[j] - JointEntropy(left[i], right[j], n)); // rounding of the last bit
         });
         return matrix;
     }
@@ -55,6 +68,19 @@ public static class MutualInformation
         for (int i = 0; i < cells.Length; i++)
             if (cells[i] > 0) information += cells[i] / total * Math.Log(cells[i] * total / ((double)left[i / columns] * right[i % columns]));
         return Math.Max(0, information);
+    }
+
+    private static (int[] Codes, int[] Counts)[] Columns(Tensor codes, string name)
+    {
+        ArgumentNullException.ThrowIfNull(codes, name);
+        if (codes.dim() != 2 || codes.numel() == 0 || codes.is_floating_point())
+            throw new ArgumentException($"Codes must be integers [n, k] with n and k at least 1, not {codes.dtype} [{string.Join(", ", codes.shape)}].", name);
+        int n = (int)codes.size(0), k = (int)codes.size(1);
+        long[] flat;
+        using (NewDisposeScope()) flat = codes.cpu().to(ScalarType.Int64).t().contiguous().data<long>().ToArray();
+        var columns = new (int[] Codes, int[] Counts)[k];
+        Parallel.For(0, k, c => columns[c] = Dense(flat.AsSpan(c * n, n)));
+        return columns;
     }
 
     /// <summary>Codes renamed 0, 1, ... in order of appearance, and how often each occurs.</summary>
