@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Priori.Data;
 using Priori.Nn;
+using Priori.Reproduction;
 using Priori.Runtime;
 
 namespace Priori.Recipes;
@@ -26,10 +27,8 @@ internal static class UserModel
     /// <summary>Several checkpoints: the .safetensors files of a folder in the order of their names, or paths with commas between them.</summary>
     public static IReadOnlyList<string> Checkpoints(string folderOrList)
     {
-        string[] paths = Directory.Exists(folderOrList)
-            ? [.. Directory.EnumerateFiles(folderOrList, "*.safetensors").Order(StringComparer.Ordinal)]
-            : folderOrList.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
-        if (paths.Length == 0) throw new BadInputException($"{folderOrList} holds no .safetensors files.");
+        IReadOnlyList<string> paths = Directory.Exists(folderOrList) ? [.. Directory.EnumerateFiles(folderOrList, "*.safetensors").Order(StringComparer.Ordinal)] : UserData.Paths(folderOrList);
+        if (paths.Count == 0) throw new BadInputException($"{folderOrList} holds no .safetensors files.");
         return paths.FirstOrDefault(p => !File.Exists(p)) is { } missing ? throw new BadInputException($"The checkpoint {missing} does not exist.") : paths;
     }
 

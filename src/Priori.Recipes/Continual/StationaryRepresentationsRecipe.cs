@@ -108,8 +108,8 @@ public sealed class StationaryRepresentationsRecipe : Recipe<StationaryRepresent
     private const string Er = "er", DSimplex = "d-simplex", Hoc = "hoc", Models = "models";
     private const int Digit = 10;
 
-    // What pre-training sees: turned and mirrored digits, none of them upright.
-    private static readonly Func<Tensor, Tensor>[] s_domains = [x => x.rot90(1, (2, 3)), x => x.rot90(2, (2, 3)), x => x.rot90(3, (2, 3)), x => x.flip(3), x => x.rot90(1, (2, 3)).flip(3)];
+    // What pre-training sees: digits turned by 90, 180 and 270 degrees, mirrored, and mirrored and turned; none upright.
+    private static readonly int[] s_domains = [1, 2, 3, 4, 5];
 
     /// <inheritdoc/>
     public override string Id => "stationary-representations";
@@ -218,18 +218,12 @@ public sealed class StationaryRepresentationsRecipe : Recipe<StationaryRepresent
                     if (preTrained.Add((head, settings.Classes, model))) PreTrain(settings, context, digits, seed, head, model);
                 ArmResult result = context.Arm(name, seed, run =>
                 {
-                    List<(string Name, Dictionary<string, Tensor> State)> checkpoints = Train(settings, context, run, digits, method, replaced);
-                    var features = new List<ModelFeatures>();
-                    foreach ((_, Dictionary<string, Tensor> state) in checkpoints)
-                    {
-                        using Network encoder = new Network(Encoder(settings)).Load(state);
-                        features.Add(new ModelFeatures(Inference.Outputs(encoder, galleryX), Inference.Outputs(encoder, queryX)));
-                    }
-                    Measure(run, features, galleryY, queryY);
-                    if (name == Hoc && seed == context.Seeds[0])
-                    {
-                        run.SaveModel("encoder", checkpoints[^1].State, new StationaryEncoder(Encoder(settings).ToJson(), settings.Classes, [], []));
-                    }
+                    Dictionary<string, Tensor> Given(int model) => Safetensors.Read(PreTrained(context, seed, head, settings.Classes, model));
+                    Architecture architecture = Encoder(settings);
+                    IReadOnlyList<Dictionary<string, Tensor>> checkpoints = Train(settings, run, architecture, DigitTasks(settings, digits, seed), method, s_domains.Length * Digit,
+                        task => task == 0 ? Given(0) : replaced && settings.ReplaceAt.Contains(task) ? Given(1) : null);
+                    Measure(run, [.. checkpoints.Select(state => FeaturesOf(architecture, state, galleryX, queryX))], galleryY, queryY);
+                    if (name == Hoc && seed == context.Seeds[0]) run.SaveModel("encoder", checkpoints[^1], new StationaryEncoder(architecture.ToJson(), settings.Classes, [], []));
                 });
                 if (!results.TryGetValue(name, out List<ArmResult>? list)) results[name] = list = [];
                 list.Add(result);
@@ -263,7 +257,7 @@ public sealed class StationaryRepresentationsRecipe : Recipe<StationaryRepresent
         {
             int domains = model == 0 ? 2 : s_domains.Length, steps = options.PreTrainingSteps[model], batch = 128;
             (Tensor x, Tensor y) = digits.TrainPart(0, options.PreTrainingImages);
-            Tensor inputs = cat([.. s_domains.Take(domains).Select(turn => turn(x))]), labels = cat([.. Enumerable.Range(0, domains).Select(d => y + Digit * d)]);
+            Tensor inputs = cat([.. s_domains.Take(domains).Select(d => TaskSplits.Dihedral(x, d))]), labels = cat([.. Enumerable.Range(0, domains).Select(d => y + Digit * d)]);
             if (classes > 0 && domains * Digit > classes - Digit) throw new BadInputException($"Pre-training has {domains * Digit} classes and the tasks {Digit}; option 'classes' is {classes}.");
             Runtime.Seeds.Set(Runtime.Seeds.Derive(seed, model, 51));
             var encoder = new Network(Encoder(options));
@@ -277,57 +271,74 @@ public sealed class StationaryRepresentationsRecipe : Recipe<StationaryRepresent
         });
     }
 
-    // The sequence of tasks; the encoder after each.
-    private static List<(string Name, Dictionary<string, Tensor> State)> Train(StationaryRepresentationsRecipeOptions options, RunContext context, ArmRun run, Digits digits, string method, bool replaced)
+    private static Examples[] DigitTasks(StationaryRepresentationsRecipeOptions options, Digits digits, int seed)
     {
-        bool learned = method == Er;
         (Tensor images, Tensor labels) = digits.TrainPart(0, options.ImagesPerClass * Digit * 3 / 2);
-        long[] order = [.. Enumerable.Range(0, Digit).Select(c => (long)c)];
-        SplitMix64.For(run.Seed, 51).Shuffle<long>(order);
-        var memory = new EpisodicMemory(options.Rehearsal);
-        var checkpoints = new List<(string, Dictionary<string, Tensor>)>();
-        Tensor? headWeight = null;
-        Dictionary<string, Tensor> start = Safetensors.Read(PreTrained(context, run.Seed, learned ? 0 : options.Classes, options.Classes, 0));
-        int seen = 0;
-        for (int task = 0; task < options.Tasks; task++)
+        return [.. TaskSplits.ClassIncremental(labels, (Digit + options.Tasks - 1) / options.Tasks, seed).Select(classes =>
         {
-            long[] classes = order[(Digit * task / options.Tasks)..(Digit * (task + 1) / options.Tasks)];
-            Tensor rows = cat([.. classes.Select(c => labels.eq(c).nonzero().flatten()).Select(r => r.narrow(0, 0, Math.Min(options.ImagesPerClass, r.size(0))))]);
-            Tensor x = images.index_select(0, rows), y = labels.index_select(0, rows);
-            (Tensor currentX, Tensor currentY) = (x, y);
+            Tensor rows = cat([.. classes.Select(c => TaskSplits.Rows(labels, [c])).Select(r => r.narrow(0, 0, Math.Min(options.ImagesPerClass, r.size(0))))]);
+            return new Examples(images.index_select(0, rows), labels.index_select(0, rows));
+        })];
+    }
+
+    private static ModelFeatures FeaturesOf(Architecture architecture, IReadOnlyDictionary<string, Tensor> state, Tensor gallery, Tensor queries)
+    {
+        using Network encoder = new Network(architecture).Load(state);
+        return new ModelFeatures(Inference.Outputs(encoder, gallery), Inference.Outputs(encoder, queries));
+    }
+
+    // The sequence of tasks; the encoder after each. Before a task a given checkpoint takes the place of the last one, which is then also the old model.
+    private static List<Dictionary<string, Tensor>> Train(
+        StationaryRepresentationsRecipeOptions options, ArmRun run, Architecture architecture, IReadOnlyList<Examples> tasks, string method, int preTrainedClasses, Func<int, Dictionary<string, Tensor>?> given)
+    {
+        var memory = new EpisodicMemory(options.Rehearsal);
+        var checkpoints = new List<Dictionary<string, Tensor>>();
+        var met = new List<long>();
+        IReadOnlyList<long> blocks = [];
+        Dictionary<string, Tensor> headState = [];
+        for (int task = 0; task < tasks.Count; task++)
+        {
+            (Tensor x, Tensor y) = (tasks[task].Inputs, tasks[task].Labels!);
+            long[] added = [.. TaskSplits.Classes(y).Except(met)];
+            met.AddRange(added);
             long kept = memory.Count;
             if (kept > 0)
             {
                 (Tensor memoryX, Tensor memoryY) = memory.Samples();
                 (x, y) = (cat([x, memoryX]), cat([y, memoryY]));
             }
-            bool replacing = replaced && options.ReplaceAt.Contains(task);
-            if (replacing) start = Safetensors.Read(PreTrained(context, run.Seed, learned ? 0 : options.Classes, options.Classes, 1));
-            seen += classes.Length;
-
+            Dictionary<string, Tensor>? brought = given(task), start = brought ?? checkpoints.LastOrDefault();
             Runtime.Seeds.Set(Runtime.Seeds.Derive(run.Seed, task, 52));
-            Network encoder = new Network(Encoder(options)).Load(start);
-            using Network old = new Network(Encoder(options)).Load(start);
+            var encoder = new Network(architecture);
+            using Network? old = method == Hoc && start is not null ? new Network(architecture).Load(start) : null;
+            if (start is not null) encoder.Load(start);
             Module<Tensor, Tensor> head;
             Tensor slots;
-            if (learned)
+            if (method == Er)
             {
-                // Classes in the order in which they were met; a replaced model brings no classifier for them.
-                var grown = nn.Linear(options.Classes - 1, seen, hasBias: false);
-                if (headWeight is not null && !replacing)
-                    using (no_grad()) grown.weight!.narrow(0, 0, headWeight.size(0)).copy_(headWeight);
+                // Classes in the order in which they were met; a model that replaces another brings no classifier for them.
+                var grown = new ExpandingHead(architecture.Layers[^1].Width, bias: false);
+                if (blocks.Count > 0 && brought is null)
+                {
+                    foreach (long block in blocks) grown.Expand(block);
+                    grown.load_state_dict(headState);
+                    if (added.Length > 0) grown.Expand(added.Length);
+                }
+                else grown.Expand(met.Count);
                 head = grown;
-                slots = tensor(order).argsort().index_select(0, y);
+                slots = tensor(met.ToArray()).unsqueeze(0).eq(y.unsqueeze(1)).to(int64).argmax(1);
             }
             else
             {
                 head = new FixedSimplexHead(options.Classes);
-                slots = CompatibleLearner.ClientLabel(y, options.Classes, s_domains.Length * Digit);
+                slots = CompatibleLearner.ClientLabel(y, options.Classes, preTrainedClasses);
             }
-            foreach (Module module in new Module[] { encoder, old, head }) module.to(run.Device);
-            using var learner = new CompatibleLearner(encoder, head, method == Hoc ? old : null, new CompatibilityOptions
+            encoder.to(run.Device);
+            old?.to(run.Device);
+            head.to(run.Device);
+            using var learner = new CompatibleLearner(encoder, head, old, new CompatibilityOptions
             {
-                Lambda = method == Hoc ? options.Lambda : 1,
+                Lambda = options.Lambda,
                 Mu = options.Mu,
                 Negatives = options.Negatives,
                 LearningRate = options.LearningRate,
@@ -337,10 +348,9 @@ public sealed class StationaryRepresentationsRecipe : Recipe<StationaryRepresent
             TrainingHistory history = run.Trainer(new TrainerOptions { Epochs = options.Epochs, BatchSize = batch, Sampler = task == 0 ? new ShuffledSampler() : new MemoryBalancedSampler(kept, batch), DropLast = true })
                 .Fit(learner, new TensorSource(x, slots), cancellation: run.Cancellation);
             run.Series($"cross-entropy {task}", [.. history.Series["cross_entropy"].Select((_, e) => e + 1.0)], history.Series["cross_entropy"]);
-            start = encoder.State().ToDictionary(p => p.Key, p => p.Value.cpu());
-            if (learned) headWeight = ((TorchSharp.Modules.Linear)head).weight!.detach().cpu().clone();
-            memory.Add(currentX, currentY, Runtime.Seeds.Derive(run.Seed, task, 53));
-            checkpoints.Add(($"task {task}", start));
+            checkpoints.Add(encoder.State().ToDictionary(p => p.Key, p => p.Value.cpu()));
+            if (head is ExpandingHead fitted) (blocks, headState) = (fitted.Blocks, fitted.state_dict().ToDictionary(p => p.Key, p => p.Value.cpu().clone()));
+            memory.Add(tasks[task].Inputs, tasks[task].Labels!, Runtime.Seeds.Derive(run.Seed, task, 53));
         }
         return checkpoints;
     }
@@ -419,7 +429,7 @@ public sealed class StationaryRepresentationsRecipe : Recipe<StationaryRepresent
 
     private static void Report(StationaryRepresentationsRecipeOptions options, RunContext context, string models, string? target)
     {
-        string[] paths = Directory.Exists(models) ? [.. Directory.EnumerateFiles(models).Order(StringComparer.Ordinal)] : models.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
+        string[] paths = Directory.Exists(models) ? [.. Directory.EnumerateFiles(models).Order(StringComparer.Ordinal)] : [.. UserData.Paths(models)];
         if (paths.Length < 2) throw new BadInputException($"{models}: a comparison needs the embeddings of at least two models.");
         LabeledEmbeddings[] embeddings = [.. paths.Select(p => LabeledEmbeddings.Read(p, target))];
         for (int i = 1; i < paths.Length; i++) embeddings[0].RequireSameRows(paths[0], embeddings[i], paths[i]);

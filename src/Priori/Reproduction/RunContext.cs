@@ -20,7 +20,7 @@ public sealed record UserData(string Path, IReadOnlyDictionary<string, string> R
     [JsonIgnore]
     public string? Target => Roles.GetValueOrDefault("target");
 
-    /// <summary>Further files or folders by name (<c>--data.NAME PATH</c>): those of <see cref="IRecipe.DataParts"/> that were given.</summary>
+    /// <summary>Further files or folders by name (<c>--data.NAME PATH</c>): those of <see cref="IRecipe.DataParts"/> that were given. A value may be several paths with commas between them (<see cref="Paths"/>).</summary>
     public IReadOnlyDictionary<string, string> Parts { get; init; } = new Dictionary<string, string>();
 
     /// <summary>Path of a part that the recipe cannot do without.</summary>
@@ -28,20 +28,21 @@ public sealed record UserData(string Path, IReadOnlyDictionary<string, string> R
     /// <exception cref="BadInputException">It was not given.</exception>
     public string Part(string name) => Parts.TryGetValue(name, out string? path) ? path : throw new BadInputException($"These data need a further file: give --data.{name} PATH.");
 
+    /// <summary>The paths in the value of a part: one that exists as it stands, or several with commas between them.</summary>
+    /// <param name="value">The value.</param>
+    public static IReadOnlyList<string> Paths(string value) => File.Exists(value) || Directory.Exists(value) ? [value] : value.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
+
     internal void CheckFor(IRecipe recipe)
     {
         string known = recipe.DataParts.Count == 0 ? "it takes --data only" : $"it takes {string.Join(", ", recipe.DataParts.Keys.Select(name => $"--data.{name}"))}";
         if (Parts.Keys.FirstOrDefault(name => !recipe.DataParts.ContainsKey(name)) is { } unknown)
             throw new BadInputException($"Method '{recipe.Id}' has no use for --data.{unknown}; {known}.");
         if (Path.Length == 0 && Parts.Count == 0) throw new BadInputException("The data have no path: give a file or a folder.");
-        foreach (string path in Parts.Values.SelectMany(Each).Concat(Path.Length > 0 ? [Path] : []))
+        foreach (string path in Parts.Values.SelectMany(Paths).Concat(Path.Length > 0 ? [Path] : []))
             if (!File.Exists(path) && !Directory.Exists(path)) throw new BadInputException($"Data {path} does not exist: give a file or a folder.");
     }
 
-    internal UserData WithFullPaths() => this with { Path = Path.Length == 0 ? "" : System.IO.Path.GetFullPath(Path), Parts = Parts.ToDictionary(p => p.Key, p => string.Join(',', Each(p.Value).Select(System.IO.Path.GetFullPath))) };
-
-    // A part may be several paths with commas between them.
-    private static string[] Each(string part) => File.Exists(part) || Directory.Exists(part) ? [part] : part.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
+    internal UserData WithFullPaths() => this with { Path = Path.Length == 0 ? "" : System.IO.Path.GetFullPath(Path), Parts = Parts.ToDictionary(p => p.Key, p => string.Join(',', Paths(p.Value).Select(System.IO.Path.GetFullPath))) };
 }
 
 /// <summary>Told what a run does: the face of the command line, or of another program.</summary>
