@@ -1,6 +1,6 @@
 using System.Globalization;
 using System.Text;
-using Priori.Continual.StationaryRepresentations;
+using Priori.Continual;
 using Priori.Data;
 using Priori.Metrics;
 using Priori.Nn;

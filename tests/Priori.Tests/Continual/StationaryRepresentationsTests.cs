@@ -1,4 +1,4 @@
-using Priori.Continual.StationaryRepresentations;
+using Priori.Continual;
 using Priori.Metrics;
 using Priori.Nn;
 using Priori.Training;

@@ -1,6 +1,6 @@
 using Priori.Metrics;
 
-namespace Priori.Continual.StationaryRepresentations;
+namespace Priori.Continual;
 
 /// <summary>Features of one model for the same gallery and the same queries as every other model's.</summary>
 /// <param name="Gallery">[n, D].</param>

@@ -1,7 +1,7 @@
 using Priori.Nn;
 using Priori.Training;
 
-namespace Priori.Continual.StationaryRepresentations;
+namespace Priori.Continual;
 
 /// <summary>How an encoder is trained so that it stays compatible with the model before.</summary>
 public sealed record CompatibilityOptions

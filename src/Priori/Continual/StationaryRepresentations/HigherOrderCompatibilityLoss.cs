@@ -1,4 +1,4 @@
-namespace Priori.Continual.StationaryRepresentations;
+namespace Priori.Continual;
 
 /// <summary>What becomes of pairs of one class among the negatives.</summary>
 public enum HocNegatives
