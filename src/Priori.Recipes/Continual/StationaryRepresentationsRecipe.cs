@@ -289,14 +289,14 @@ public sealed class StationaryRepresentationsRecipe : Recipe<StationaryRepresent
 
     // The sequence of tasks; the encoder after each. Before a task a given checkpoint takes the place of the last one, which is then also the old model.
     private static List<Dictionary<string, Tensor>> Train(
-        StationaryRepresentationsRecipeOptions options, ArmRun run, Architecture architecture, IReadOnlyList<Examples> tasks, string method, int preTrainedClasses, Func<int, Dictionary<string, Tensor>?> given)
+        StationaryRepresentationsRecipeOptions options, ArmRun run, Architecture architecture, Examples[] tasks, string method, int preTrainedClasses, Func<int, Dictionary<string, Tensor>?> given)
     {
         var memory = new EpisodicMemory(options.Rehearsal);
         var checkpoints = new List<Dictionary<string, Tensor>>();
         var met = new List<long>();
         IReadOnlyList<long> blocks = [];
         Dictionary<string, Tensor> headState = [];
-        for (int task = 0; task < tasks.Count; task++)
+        for (int task = 0; task < tasks.Length; task++)
         {
             (Tensor x, Tensor y) = (tasks[task].Inputs, tasks[task].Labels!);
             long[] added = [.. TaskSplits.Classes(y).Except(met)];
@@ -448,7 +448,7 @@ public sealed class StationaryRepresentationsRecipe : Recipe<StationaryRepresent
         context.Table("matrix", "Accuracy of queries of each model (rows) in the gallery of each earlier one (columns).", ["queries of", .. names],
             [.. report.Matrix.Select((row, i) => (IReadOnlyList<string>)[names[i], .. row.Select(a => Numbers.Text(a, "F4")), .. Enumerable.Repeat("", names.Length - row.Count)])]);
         context.Table("summary", "Average compatibility and accuracy, and how often pairs break the two inequalities of compatibility (last model against the first).", ["AC", "AM", "violations, same class", "violations, different class"],
-            [[.. new[] { "AC", "AM", "violations, same class", "violations, different class" }.Select(m => Numbers.Text(result[m], "F4"))]]);
+            [[Numbers.Text(result["AC"], "F4"), Numbers.Text(result["AM"], "F4"), Numbers.Text(result["violations, same class"], "F4"), Numbers.Text(result["violations, different class"], "F4")]]);
         Heatmap(context, "matrix", "Accuracy of queries of each model in the gallery of each earlier one.", "Compatibility matrix", [result]);
         for (int j = 0; j < names.Length - 1; j++)
         {

@@ -1,0 +1,148 @@
+namespace Priori.Interpretability;
+
+/// <summary>
+/// The proof that what a basis drops does not matter (Bushnaq et al., The Local Interaction Basis, 2024, section 5): directions or edges are taken away, least important first, and the network is run
+/// on what is left. Outputs are those of the last node layer.
+/// </summary>
+public sealed class AblationStudy
+{
+    private readonly SectionedModel _model;
+    private readonly InteractionGraph _graph;
+    private readonly IReadOnlyList<Tensor> _activations;
+    private readonly Func<Tensor, double> _metric;
+    private const int ChunkElements = 1 << 22;
+
+    /// <summary>Prepares a study.</summary>
+    /// <param name="model">The network.</param>
+    /// <param name="graph">Its bases, and its edges where edges are studied.</param>
+    /// <param name="inputs">Inputs on which outputs are compared [n, ...].</param>
+    /// <param name="metric">Of the outputs [n, ...], larger is better, for example accuracy.</param>
+    public AblationStudy(SectionedModel model, InteractionGraph graph, Tensor inputs, Func<Tensor, double> metric)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(graph);
+        ArgumentNullException.ThrowIfNull(metric);
+        (_model, _graph, _metric) = (model, graph, metric);
+        _activations = model.Activations(inputs);
+        Baseline = metric(_activations[^1]);
+    }
+
+    /// <summary>The metric of the whole network.</summary>
+    public double Baseline { get; }
+
+    /// <summary>Outputs when a node layer keeps only its leading directions: f' = mean + fhat[:k] CPinv[:k].</summary>
+    /// <param name="layer">Index of the node layer.</param>
+    /// <param name="kept">Directions kept, 0 to all.</param>
+    public Tensor WithNodes(int layer, int kept)
+    {
+        using var ungraphed = no_grad();
+        using var scope = NewDisposeScope();
+        LayerBasis basis = Basis(layer);
+        ArgumentOutOfRangeException.ThrowIfNegative(kept);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(kept, basis.Size);
+        Tensor coordinates = basis.Coordinates(_activations[layer]).narrow(-1, 0, kept);
+        return _model.Continue(layer, basis.Mean + coordinates.matmul(basis.CPinv.narrow(0, 0, kept))).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>
+    /// Outputs when only the strongest edges of a section are kept. For each direction of the later layer the section is run on the input in which all directions but the kept ones are at their
+    /// mean, and that direction's coordinate is read; the constant is always kept.
+    /// </summary>
+    /// <param name="section">Index of the section.</param>
+    /// <param name="kept">Edges kept, 0 to all.</param>
+    public Tensor WithEdges(int section, int kept)
+    {
+        using var ungraphed = no_grad();
+        using var scope = NewDisposeScope();
+        Tensor weights = EdgeWeights(section);
+        ArgumentOutOfRangeException.ThrowIfNegative(kept);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(kept, (int)weights.numel());
+        (LayerBasis from, LayerBasis to) = (Basis(section), Basis(section + 1));
+        Tensor mask = zeros(weights.numel(), weights.dtype);
+        if (kept > 0) mask.index_fill_(0, weights.flatten().argsort(descending: true).narrow(0, 0, kept), 1);
+        mask = mask.view(weights.shape); // [later, earlier]
+        Tensor coordinates = from.Coordinates(_activations[section]);
+        var parts = new List<Tensor>();
+        long perRow = Math.Max(1, coordinates.numel() / coordinates.shape[0]) * to.Size, rows = Math.Max(1, ChunkElements / Math.Max(1, perRow));
+        for (long start = 0; start < coordinates.shape[0]; start += rows)
+        {
+            using var chunk = NewDisposeScope();
+            Tensor few = coordinates.narrow(0, start, Math.Min(rows, coordinates.shape[0] - start));
+            // One copy of the rows for each direction of the later layer.
+            Tensor copies = few.unsqueeze(0) * (few.dim() == 2 ? mask.unsqueeze(1) : mask.unsqueeze(1).unsqueeze(1));
+            Tensor reached = to.Coordinates(_model.Sections[section](from.Activations(copies.flatten(0, 1))));
+            long[] shape = [to.Size, few.shape[0], .. reached.shape[1..]];
+            // Of copy i coordinate i: the diagonal over the first and the last axis.
+            parts.Add(reached.reshape(shape).diagonal(0, 0, shape.Length - 1).clone().MoveToOuterDisposeScope());
+        }
+        return _model.Continue(section + 1, to.Activations(cat(parts, 0))).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>The metric against the number of leading directions kept.</summary>
+    /// <param name="layer">Index of the node layer.</param>
+    /// <param name="counts">Numbers of directions.</param>
+    public double[] NodeCurve(int layer, IEnumerable<int> counts)
+    {
+        ArgumentNullException.ThrowIfNull(counts);
+        return [.. counts.Select(k => Measured(WithNodes(layer, k)))];
+    }
+
+    /// <summary>The metric against the number of edges kept.</summary>
+    /// <param name="section">Index of the section.</param>
+    /// <param name="counts">Numbers of edges.</param>
+    public double[] EdgeCurve(int section, IEnumerable<int> counts)
+    {
+        ArgumentNullException.ThrowIfNull(counts);
+        return [.. counts.Select(k => Measured(WithEdges(section, k)))];
+    }
+
+    /// <summary>Fewest leading directions with which the metric is within a tolerance of the whole network's.</summary>
+    /// <param name="layer">Index of the node layer.</param>
+    /// <param name="tolerance">At least 0; 0.001 in the published runs.</param>
+    public int NodesNeeded(int layer, double tolerance) => Fewest(Basis(layer).Size, k => Measured(WithNodes(layer, k)), tolerance);
+
+    /// <summary>Fewest edges with which the metric is within a tolerance of the whole network's, found by bisection.</summary>
+    /// <param name="section">Index of the section.</param>
+    /// <param name="tolerance">At least 0; 0.001 in the published runs.</param>
+    public int EdgesNeeded(int section, double tolerance) => Fewest((int)EdgeWeights(section).numel(), k => Measured(WithEdges(section, k)), tolerance);
+
+    /// <summary>The smallest edge of a section that is needed at a tolerance: the resolution below which interactions do not matter.</summary>
+    /// <param name="section">Index of the section.</param>
+    /// <param name="tolerance">At least 0.</param>
+    public double Resolution(int section, double tolerance)
+    {
+        using var scope = NewDisposeScope();
+        int needed = EdgesNeeded(section, tolerance);
+        Tensor sorted = EdgeWeights(section).flatten().sort(descending: true).Values;
+        return sorted[Math.Max(0, needed - 1)].ToDouble();
+    }
+
+    private double Measured(Tensor outputs)
+    {
+        using (outputs) return _metric(outputs);
+    }
+
+    // Bisection, as the metric rises with what is kept up to noise; all of it is taken when even that is not enough.
+    private int Fewest(int most, Func<int, double> metric, double tolerance)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(tolerance);
+        int low = -1, high = most; // low is too few, high is enough
+        while (high - low > 1)
+        {
+            int middle = (low + high) / 2;
+            if (metric(middle) >= Baseline - tolerance) high = middle;
+            else low = middle;
+        }
+        return high;
+    }
+
+    private LayerBasis Basis(int layer)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(layer);
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(layer, _graph.Layers.Count);
+        return _graph.Layers[layer];
+    }
+
+    private Tensor EdgeWeights(int section) => _graph.Edges.FirstOrDefault(e => e.From == section)?.Weights
+        ?? throw new ArgumentException($"The graph has no edges of section {section}; compute it with edges.", nameof(section));
+}
