@@ -223,23 +223,23 @@ public sealed class InteractionBasisRecipe : Recipe<InteractionBasisRecipeOption
             Truncation = options.Truncation,
             Integration = options.Integration,
             Seed = run.Seed,
-        });
+        }, run.Cancellation);
         var study = new AblationStudy(model, graph, inputs, metric);
         run.Metric("whole network", study.Baseline);
         var resolutions = new List<double>();
         for (int l = 0; l < graph.Edges.Count; l++)
         {
-            int most = (int)graph.Edges[l].Weights.numel(), size = graph.Layers[l].Size;
+            int most = study.EdgeCount(l), size = study.NodeCount(l);
             int nodes = study.NodesNeeded(l, options.Tolerance), edges = study.EdgesNeeded(l, options.Tolerance);
             run.Metric($"nodes {l}", nodes);
             run.Metric($"edges {l}", edges);
             run.Metric($"size {l}", size);
-            int[] counts = [.. Enumerable.Range(0, 12).Select(k => (int)Math.Round(Math.Pow(most, k / 11.0))).Append(edges).Distinct().Order()];
+            int[] counts = [.. Enumerable.Range(0, 12).Select(k => (int)Math.Round(Math.Pow(most, k / 11.0))).Append(Math.Max(1, edges)).Distinct().Order()]; // from 1 edge on, as the axis is logarithmic
             run.Series($"edge curve {l}", [.. counts.Select(c => (double)c)], study.EdgeCurve(l, counts));
             int[] directions = [.. Enumerable.Range(0, size + 1).Where(k => k <= 24 || k % Math.Max(1, size / 16) == 0)];
             run.Series($"node curve {l}", [.. directions.Select(c => (double)c)], study.NodeCurve(l, directions));
-            double[] sorted = [.. graph.Edges[l].Weights.flatten().sort(descending: true).Values.data<double>()];
-            resolutions.Add(Math.Max(sorted[Math.Max(0, edges - 1)], sorted[0] * 1e-12));
+            double strongest = graph.Edges[l].Weights.max().ToDouble();
+            resolutions.Add(Math.Max(edges == 0 ? strongest : study.WeakestOf(l, edges), strongest * 1e-12));
             run.Tensor($"edges {l}", graph.Edges[l].Weights);
             run.Tensor($"constant {l}", graph.Edges[l].Constant);
         }
@@ -253,6 +253,7 @@ public sealed class InteractionBasisRecipe : Recipe<InteractionBasisRecipeOption
             run.Tensor($"modules {l}", tensor(Array.ConvertAll(partition.Modules[l], m => (long)m)));
             run.Tensor($"lambda {l}", basis.Lambda);
             (tensors[$"{basis.Name}/C"], tensors[$"{basis.Name}/CPinv"], tensors[$"{basis.Name}/Lambda"], tensors[$"{basis.Name}/Mean"]) = (basis.C, basis.CPinv, basis.Lambda, basis.Mean);
+            run.Metric($"smallest gap {l}", basis.SmallestGap);
         }
         if (kind != BasisKind.Pca && save) run.SaveModel("basis", tensors, new { Layers = model.Nodes });
     }
@@ -379,7 +380,7 @@ public sealed class InteractionBasisRecipe : Recipe<InteractionBasisRecipeOption
         Examples examples = Examples.Read(data.Path, network.Architecture.Input);
         if (examples.Count < 4) throw new BadInputException($"{data.Path} has {examples.Count} rows; at least 4 are needed.");
         string[] cuts = options.Layers.Count > 0 ? [.. options.Layers] : DefaultCuts(network.Architecture);
-        foreach (string cut in cuts)
+        foreach (string cut in cuts.SelectMany(c => c.Split('+')))
             if (network.Architecture.Shapes().TryGetValue(cut, out long[]? shape) && (shape.Length == 3 ? shape[0] * shape[1] * shape[2] : shape[^1]) is var width and > WidestLayer)
                 throw new BadInputException($"Layer '{cut}' has {width} numbers; bases are computed for at most {WidestLayer}: choose layers with --set layers=NAME,NAME.");
         context.UsedData($"{checkpoint}, {examples.Count} rows of {data.Path}");
@@ -403,7 +404,7 @@ public sealed class InteractionBasisRecipe : Recipe<InteractionBasisRecipeOption
                 if (kind != BasisKind.Pca) run.SaveModel("network", network.State(), new InteractionBasisModel(network.Architecture.ToJson(), cuts));
             })];
         }
-        IReadOnlyList<MapDegeneracy> degeneracy = DegeneracyReport.Analyze(network, calibration.narrow(0, 0, Math.Min(basisRows, 1000)));
+        IReadOnlyList<MapDegeneracy> degeneracy = DegeneracyReport.Analyze(network, calibration, cancellation: context.Cancellation);
         context.Table("degeneracy", "Linear layers: ranks of activations and gradients, effective and free parameters, ReLUs that fire together or never.", ["layer", "parameters", "activation rank", "gradient rank", "effective", "free at least", "synchronized blocks", "dead units"],
             [.. degeneracy.Select(m => (IReadOnlyList<string>)[m.Layer, $"{m.Outputs * m.Inputs}", $"{m.ActivationRank}", $"{m.GradientRank}", $"{m.EffectiveParameters}", $"{m.FreeParameters}", $"{m.SynchronizedBlocks.Count}", $"{m.DeadUnits.Count}"])]);
         AtomicFile.WriteText(context.OutputPath("degeneracy.json"), JsonSerializer.Serialize(degeneracy, s_json));

@@ -63,7 +63,7 @@ public sealed class Network : Module<Tensor, Tensor>
         if (layers.FirstOrDefault(l => !_operations.ContainsKey(l)) is { } unknown) throw new ArgumentException($"No layer is named '{unknown}'.", nameof(layers));
         if (!input.shape.AsSpan(1).SequenceEqual([.. Architecture.Input]))
             throw new ArgumentException($"The input is [{string.Join(", ", input.shape)}]; the network takes [batch, {string.Join(", ", Architecture.Input)}].", nameof(input));
-        return Run(new Dictionary<string, Tensor> { [Architecture.InputName] = input }, 0, Architecture.InputName, layers);
+        return Run(new Dictionary<string, Tensor> { [Architecture.InputName] = input }, 0, layers);
     }
 
     /// <summary>The output of a layer, given that of an earlier one: only the layers after <paramref name="from"/> are computed. So a value can be changed on its way, for example tokens added.</summary>
@@ -74,12 +74,29 @@ public sealed class Network : Module<Tensor, Tensor>
     public Tensor EvaluateFrom(Tensor value, string from, string layer)
     {
         ArgumentNullException.ThrowIfNull(value);
-        int start = Position(from) + 1, end = Position(layer);
-        if (end < start) throw new ArgumentException($"Layer '{layer}' does not come after '{from}'.", nameof(layer));
-        var known = new HashSet<string> { from };
+        return EvaluateFrom(new Dictionary<string, Tensor> { [from] = value }, [layer])[0];
+    }
+
+    /// <summary>The outputs of several layers, given the values of earlier ones that together cut the network: no later layer reads another value from before the last of them.</summary>
+    /// <param name="values">Values by the name of their layer (or <c>input</c>), at least one; they stay the caller's.</param>
+    /// <param name="layers">Names of layers, at least one; given ones are handed back.</param>
+    /// <returns>Their outputs in the same order.</returns>
+    /// <exception cref="ArgumentException">No layer has one of the names, one is neither given nor after the given ones, or a layer reads a value from before that is not given.</exception>
+    public IReadOnlyList<Tensor> EvaluateFrom(IReadOnlyDictionary<string, Tensor> values, IReadOnlyList<string> layers)
+    {
+        ArgumentNullException.ThrowIfNull(values);
+        ArgumentNullException.ThrowIfNull(layers);
+        if (values.Count == 0) throw new ArgumentException("Give at least one value.", nameof(values));
+        if (layers.Count == 0) throw new ArgumentException("Name at least one layer.", nameof(layers));
+        int start = values.Keys.Max(n => n == Architecture.InputName ? -1 : Position(n)) + 1;
+        string[] wanted = [.. layers.Where(l => !values.ContainsKey(l))];
+        string given = string.Join("', '", values.Keys);
+        if (wanted.FirstOrDefault(l => Position(l) < start) is { } early) throw new ArgumentException($"Layer '{early}' does not come after '{given}'.", nameof(layers));
+        int end = wanted.Length == 0 ? -1 : wanted.Max(Position);
+        var known = values.Keys.ToHashSet();
         for (int i = start; i <= end; known.Add(Architecture.Layers[i++].Name))
-            if (_inputs[i].FirstOrDefault(n => !known.Contains(n)) is { } before) throw new ArgumentException($"Layer '{Architecture.Layers[i].Name}' reads '{before}', which comes before '{from}'.", nameof(from));
-        return Run(new Dictionary<string, Tensor> { [from] = value }, start, from, [layer])[0];
+            if (_inputs[i].FirstOrDefault(n => !known.Contains(n)) is { } before) throw new ArgumentException($"Layer '{Architecture.Layers[i].Name}' reads '{before}', which comes before '{given}'.", nameof(values));
+        return Run(new Dictionary<string, Tensor>(values), start, layers);
     }
 
     private int Position(string layer)
@@ -89,17 +106,19 @@ public sealed class Network : Module<Tensor, Tensor>
         throw new ArgumentException($"No layer is named '{layer}'.", nameof(layer));
     }
 
-    private IReadOnlyList<Tensor> Run(Dictionary<string, Tensor> values, int start, string given, IReadOnlyList<string> layers)
+    private IReadOnlyList<Tensor> Run(Dictionary<string, Tensor> values, int start, IReadOnlyList<string> layers)
     {
-        var missing = layers.ToHashSet();
-        for (int i = start; ; i++)
+        HashSet<string> kept = [.. values.Keys, .. layers], missing = [.. layers.Where(l => !values.ContainsKey(l))];
+        for (int i = start; missing.Count > 0; i++)
         {
             string name = Architecture.Layers[i].Name;
             Tensor value = values[name] = _operations[name](Array.ConvertAll(_inputs[i], n => values[n]));
-            if (missing.Remove(name) && missing.Count == 0) return [.. layers.Select(l => values[l])];
+            missing.Remove(name);
+            if (missing.Count == 0) break;
             foreach (string done in _lastUsed[i])
-                if (done != given && !layers.Contains(done) && !ReferenceEquals(values[done], value)) values[done].Dispose();
+                if (!kept.Contains(done) && !ReferenceEquals(values[done], value)) values[done].Dispose();
         }
+        return [.. layers.Select(l => values[l])];
     }
 
     /// <summary>Copies of all tensors by name (a checkpoint), detached, on the network's device.</summary>

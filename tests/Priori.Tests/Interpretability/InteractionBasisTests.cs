@@ -261,6 +261,140 @@ public class InteractionBasisTests
     }
 
     [Fact]
+    public void A_residual_stream_is_cut_inside_its_layer_normalisation_whose_variance_stays_apart()
+    {
+        Seeds.Set(2);
+        using var network = new Network(Architectures.VisionTransformer(1, 6, 3, 8, 1, 2, 12, 3));
+        network.eval();
+        SectionedModel model = SectionedModel.Of(network, ["position_embedding", "blocks.0.norm2.in+blocks.0.add1", "blocks.0.add2", "head"]);
+        Tensor x = randn(40, 1, 6, 6);
+        IReadOnlyList<Tensor> f = model.Activations(x);
+        AssertClose(Values(network.call(x)), f[^1], 1e-5);
+        Assert.Equal([40, 5, 17], f[1].shape);
+        Assert.Equal([8], model.Isolated[1]);
+        InteractionGraph graph = InteractionBasis.Compute(model, x);
+        LayerBasis middle = graph.Layers[1];
+        Assert.Equal(1, middle.Isolated);
+        double[] column = Values(middle.C.select(1, 0)), row = Values(middle.C[8]);
+        Assert.True(column[8] > 0 && column.Where((_, i) => i != 8).All(v => v == 0)); // the variance alone
+        Assert.True(row.Skip(1).All(v => v == 0)); // and nowhere else
+        Tensor gram = InteractionBasis.JacobianGram(model, 1, 2, f[1], graph.Layers[2].C, new InteractionBasisOptions());
+        AssertClose(Values(eye(middle.Size - 1, dtype: float64)), middle.CPinv.matmul(gram).matmul(middle.CPinv.t()).narrow(0, 1, middle.Size - 1).narrow(1, 1, middle.Size - 1), 1e-9);
+        Assert.Equal(1, middle.CPinv.matmul(gram).matmul(middle.CPinv.t())[0, 0].ToDouble(), 1e-9);
+        // What was dropped, such as the stream's mean, which the last normalisation takes away, has no influence.
+        Assert.Equal(7, graph.Layers[2].Size);
+        AssertClose(Values(model.Continue(1, f[1])), model.Continue(1, middle.Activations(middle.Coordinates(f[1]))), 1e-7);
+        var study = new AblationStudy(model, graph, x, o => -(o - f[^1]).abs().max().ToDouble());
+        Assert.Equal((middle.Size - 1, (middle.Size - 1) * 7), (study.NodeCount(1), study.EdgeCount(1)));
+        Assert.True(study.NodeCurve(1, [middle.Size - 1])[0] > -1e-6);
+        Assert.True(study.EdgeCurve(1, [study.EdgeCount(1)])[0] > -1e-6);
+        // Without any other direction the variance still varies, so the output does.
+        Assert.True(study.WithNodes(1, 0).std(0).max().ToDouble() > 1e-6);
+        Assert.Contains("norm2+blocks.0.add1", Assert.Throws<ArgumentException>(() => SectionedModel.Of(network, ["position_embedding", "blocks.0.norm2", "head"])).Message);
+
+        // The report covers maps over positions, and their values beside a residual stream.
+        IReadOnlyList<MapDegeneracy> report = DegeneracyReport.Analyze(network, x);
+        Assert.Equal(7, report.Count);
+        MapDegeneracy query = report.Single(m => m.Layer.EndsWith("query", StringComparison.Ordinal)), first = report.Single(m => m.Layer.EndsWith("linear1", StringComparison.Ordinal));
+        Assert.Equal((9, 8), (query.Inputs, query.ActivationRank)); // a normalised vector has no mean: 7 directions and the constant
+        Assert.Equal((12, 12), (first.Outputs, first.GradientRank));
+    }
+
+    [Fact]
+    public void Biases_are_scaled_along_the_path()
+    {
+        // ReLU maps are homogeneous in the activation and the constant 1 together, so that every rule gives the edges of the closed form; opaque sections have no bias to scale.
+        Seeds.Set(3);
+        using var network = new Network(Architectures.Mlp([4], [6, 5], 3));
+        Tensor x = randn([150, 4], float64);
+        string[] cuts = ["layers.2", "layers.5"]; // Linear, ReLU, Linear: no closed form
+        SectionedModel model = SectionedModel.Of(network, cuts), opaque = new(model.Nodes, model.Sections, x => network.Evaluate(x.to(float32), cuts[0]).to(float64).detach());
+        Assert.Null(model.Linear[0]);
+        EdgeMatrix Edges(SectionedModel of, IntegrationMethod method) => InteractionBasis.Compute(of, x, new InteractionBasisOptions { Integration = method, Intervals = 4 }).Edges[0];
+        EdgeMatrix gradient = Edges(model, IntegrationMethod.Gradient), quadrature = Edges(model, IntegrationMethod.GaussLegendre);
+        AssertClose(Values(gradient.Weights), quadrature.Weights, 1e-10);
+        AssertClose(Values(gradient.Constant), quadrature.Constant, 1e-10);
+        Assert.True((Edges(opaque, IntegrationMethod.GaussLegendre).Weights - gradient.Weights).abs().max().ToDouble() > 1e-4 * gradient.Weights.max().ToDouble());
+        AssertClose(Values(gradient.Weights), Edges(model, IntegrationMethod.Gradient).Weights, 0); // and are put back
+    }
+
+    [Fact]
+    public void Modules_in_a_row_are_sections()
+    {
+        manual_seed(4);
+        var first = nn.Sequential(nn.Linear(3, 5), nn.ReLU());
+        var second = nn.Linear(5, 2);
+        Assert.Contains("Float64", Assert.Throws<ArgumentException>(() => SectionedModel.Of(["a", "b", "c"], [first, second])).Message);
+        first.to(ScalarType.Float64);
+        second.to(ScalarType.Float64);
+        SectionedModel model = SectionedModel.Of(["a", "b", "c"], [first, second]);
+        Assert.True(model.Linear[0]!.Relu && !model.Linear[1]!.Relu);
+        Tensor x = randn([50, 3], float64);
+        AssertClose(Values(second.call(first.call(x))), model.Activations(x)[^1], 1e-12);
+        InteractionGraph graph = InteractionBasis.Compute(model, x), open = InteractionBasis.Compute(Opaque(model), x);
+        for (int l = 0; l < 2; l++) AssertClose(Values(open.Edges[l].Weights), graph.Edges[l].Weights, 1e-8 * open.Edges[l].Weights.max().ToDouble());
+    }
+
+    [Fact]
+    public void Neurons_are_taken_away_in_the_order_of_their_variance()
+    {
+        var model = SectionedModel.OfLinear(["a", "b"], [new LinearSection(tensor(new double[,] { { 1, 1 } }), null, false)]);
+        Tensor x = tensor(new double[,] { { 1, 10 }, { -1, -10 }, { 1, -10 }, { -1, 10 } });
+        InteractionGraph graph = InteractionBasis.Compute(model, x, new InteractionBasisOptions { Basis = BasisKind.Neuron });
+        var study = new AblationStudy(model, graph, x, o => -o.square().mean().ToDouble());
+        AssertClose([10, -10, -10, 10], study.WithNodes(0, 1), 1e-12);
+        Assert.Equal(.99, graph.Layers[0].SmallestGap, 1e-12);
+    }
+
+    [Fact]
+    public void Random_ReLU_networks_keep_both_invariants()
+    {
+        for (int seed = 20; seed < 40; seed++)
+        {
+            var random = SplitMix64.For(seed, 1);
+            SectionedModel model = RandomNet(seed, 2 + random.Next(5), 4 + random.Next(5), 4 + random.Next(5), 1 + random.Next(4));
+            Tensor x = randn([80, model.Linear[0]!.Weight.shape[1]], float64);
+            InteractionGraph graph = InteractionBasis.Compute(model, x, new InteractionBasisOptions { Truncation = 1e-8 });
+            IReadOnlyList<Tensor> f = model.Activations(x);
+            for (int l = 0; l < 3; l++)
+            {
+                LayerBasis basis = graph.Layers[l];
+                Tensor fhat = basis.Coordinates(f[l]), gram = InteractionBasis.JacobianGram(model, l, l + 1, f[l], graph.Layers[l + 1].C, new InteractionBasisOptions(), closedForm: false);
+                double scale = basis.Lambda.max().ToDouble();
+                AssertClose(Values(diag(basis.Lambda / scale)), fhat.t().matmul(fhat) / 80 / scale, 1e-10);
+                AssertClose(Values(eye(basis.Size, dtype: float64)), basis.CPinv.matmul(gram).matmul(basis.CPinv.t()), 1e-10 * Math.Max(1, scale / basis.Lambda.min().ToDouble()));
+            }
+        }
+    }
+
+    [Fact]
+    public void Planted_degeneracies_are_counted_exactly()
+    {
+        Seeds.Set(8);
+        using var network = new Network(Architectures.Mlp([6], [8], 5));
+        using (no_grad())
+        {
+            Tensor w = network.get_parameter("layers.1.weight")!, b = network.get_parameter("layers.1.bias")!, after = network.get_parameter("layers.3.weight")!;
+            (w[1], b[1]) = (w[0] * 2, b[0] * 2); // 0, 1 and 5 fire together
+            (w[5], b[5]) = (w[0] * .5, b[0] * .5);
+            (w[3], b[3]) = (w[2] * 3, b[2] * 3); // 2 and 3 too
+            b[7] = -1000; // dead
+            after.select(1, 6).zero_(); // not read
+        }
+        Tensor x = randn(600, 4);
+        IReadOnlyList<MapDegeneracy> report = DegeneracyReport.Analyze(network, cat([x, x.narrow(1, 0, 2)], 1));
+        MapDegeneracy hidden = report[0], last = report[1];
+        Assert.Equal(2, hidden.SynchronizedBlocks.Count);
+        Assert.Equal([0, 1, 5], hidden.SynchronizedBlocks[0]);
+        Assert.Equal([2, 3], hidden.SynchronizedBlocks[1]);
+        Assert.Equal([7], hidden.DeadUnits);
+        Assert.Equal(6 + 2, hidden.SynchronizedDirections);
+        Assert.Equal((7, 5, 6, 30, 56 - 30), (hidden.Inputs, hidden.ActivationRank, hidden.GradientRank, hidden.EffectiveParameters, hidden.FreeParameters)); // 4 inputs and the constant; 8 units less the dead and the unread one
+        Assert.Equal((9, 5, 5), (last.Inputs, last.ActivationRank, last.GradientRank)); // {0, 1, 5}, {2, 3}, 4, 6 and the constant
+        Assert.Empty(last.SynchronizedBlocks);
+    }
+
+    [Fact]
     public void Bad_input_is_refused_in_a_sentence()
     {
         SectionedModel model = RandomNet(1, 3, 4, 2);

@@ -30,7 +30,15 @@ public sealed class AblationStudy
     /// <summary>The metric of the whole network.</summary>
     public double Baseline { get; }
 
-    /// <summary>Outputs when a node layer keeps only its leading directions: f' = mean + fhat[:k] CPinv[:k].</summary>
+    /// <summary>Most directions that a node layer can lose: all but the isolated ones.</summary>
+    /// <param name="layer">Index of the node layer.</param>
+    public int NodeCount(int layer) => Basis(layer).Size - Basis(layer).Isolated;
+
+    /// <summary>Most edges that a section can lose: all but those from isolated directions.</summary>
+    /// <param name="section">Index of the section.</param>
+    public int EdgeCount(int section) => (int)EdgeWeights(section).shape[0] * NodeCount(section);
+
+    /// <summary>Outputs when a node layer keeps only its most important directions, for a basis f' = mean + fhat[:k] CPinv[:k]. Isolated ones are kept besides.</summary>
     /// <param name="layer">Index of the node layer.</param>
     /// <param name="kept">Directions kept, 0 to all.</param>
     public Tensor WithNodes(int layer, int kept)
@@ -39,9 +47,12 @@ public sealed class AblationStudy
         using var scope = NewDisposeScope();
         LayerBasis basis = Basis(layer);
         ArgumentOutOfRangeException.ThrowIfNegative(kept);
-        ArgumentOutOfRangeException.ThrowIfGreaterThan(kept, basis.Size);
-        Tensor coordinates = basis.Coordinates(_activations[layer]).narrow(-1, 0, kept);
-        return _model.Continue(layer, basis.Mean + coordinates.matmul(basis.CPinv.narrow(0, 0, kept))).MoveToOuterDisposeScope();
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(kept, NodeCount(layer));
+        Tensor mask = zeros(basis.Size, basis.C.dtype);
+        mask.narrow(0, 0, basis.Isolated).fill_(1);
+        // Neurons are not in the order of their importance.
+        if (kept > 0) mask.index_fill_(0, basis.Lambda.narrow(0, basis.Isolated, NodeCount(layer)).argsort(descending: true).narrow(0, 0, kept) + basis.Isolated, 1);
+        return _model.Continue(layer, basis.Activations(basis.Coordinates(_activations[layer]) * mask)).MoveToOuterDisposeScope();
     }
 
     /// <summary>
@@ -56,11 +67,11 @@ public sealed class AblationStudy
         using var scope = NewDisposeScope();
         Tensor weights = EdgeWeights(section);
         ArgumentOutOfRangeException.ThrowIfNegative(kept);
-        ArgumentOutOfRangeException.ThrowIfGreaterThan(kept, (int)weights.numel());
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(kept, EdgeCount(section));
         (LayerBasis from, LayerBasis to) = (Basis(section), Basis(section + 1));
-        Tensor mask = zeros(weights.numel(), weights.dtype);
-        if (kept > 0) mask.index_fill_(0, weights.flatten().argsort(descending: true).narrow(0, 0, kept), 1);
-        mask = mask.view(weights.shape); // [later, earlier]
+        Tensor mask = zeros(EdgeCount(section), weights.dtype);
+        if (kept > 0) mask.index_fill_(0, Sorted(weights, from).Indices.narrow(0, 0, kept), 1);
+        mask = cat([ones(to.Size, from.Isolated, weights.dtype), mask.view(to.Size, -1)], 1); // [later, earlier]
         Tensor coordinates = from.Coordinates(_activations[section]);
         var parts = new List<Tensor>();
         long perRow = Math.Max(1, coordinates.numel() / coordinates.shape[0]) * to.Size, rows = Math.Max(1, ChunkElements / Math.Max(1, perRow));
@@ -99,23 +110,28 @@ public sealed class AblationStudy
     /// <summary>Fewest leading directions with which the metric is within a tolerance of the whole network's.</summary>
     /// <param name="layer">Index of the node layer.</param>
     /// <param name="tolerance">At least 0; 0.001 in the published runs.</param>
-    public int NodesNeeded(int layer, double tolerance) => Fewest(Basis(layer).Size, k => Measured(WithNodes(layer, k)), tolerance);
+    public int NodesNeeded(int layer, double tolerance) => Fewest(NodeCount(layer), k => Measured(WithNodes(layer, k)), tolerance);
 
     /// <summary>Fewest edges with which the metric is within a tolerance of the whole network's, found by bisection.</summary>
     /// <param name="section">Index of the section.</param>
     /// <param name="tolerance">At least 0; 0.001 in the published runs.</param>
-    public int EdgesNeeded(int section, double tolerance) => Fewest((int)EdgeWeights(section).numel(), k => Measured(WithEdges(section, k)), tolerance);
+    public int EdgesNeeded(int section, double tolerance) => Fewest(EdgeCount(section), k => Measured(WithEdges(section, k)), tolerance);
 
-    /// <summary>The smallest edge of a section that is needed at a tolerance: the resolution below which interactions do not matter.</summary>
+    /// <summary>The weakest of the strongest edges of a section: with the number that is needed, the resolution below which interactions do not matter.</summary>
+    /// <param name="section">Index of the section.</param>
+    /// <param name="edges">How many are looked at, 1 to all.</param>
+    public double WeakestOf(int section, int edges)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(edges, 1);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(edges, EdgeCount(section));
+        using var scope = NewDisposeScope();
+        return Sorted(EdgeWeights(section), Basis(section)).Values[edges - 1].ToDouble();
+    }
+
+    /// <summary>The smallest edge of a section that is needed at a tolerance; the largest where none is.</summary>
     /// <param name="section">Index of the section.</param>
     /// <param name="tolerance">At least 0.</param>
-    public double Resolution(int section, double tolerance)
-    {
-        using var scope = NewDisposeScope();
-        int needed = EdgesNeeded(section, tolerance);
-        Tensor sorted = EdgeWeights(section).flatten().sort(descending: true).Values;
-        return sorted[Math.Max(0, needed - 1)].ToDouble();
-    }
+    public double Resolution(int section, double tolerance) => WeakestOf(section, Math.Max(1, EdgesNeeded(section, tolerance)));
 
     private double Measured(Tensor outputs)
     {
@@ -135,6 +151,8 @@ public sealed class AblationStudy
         }
         return high;
     }
+
+    private static (Tensor Values, Tensor Indices) Sorted(Tensor weights, LayerBasis from) => weights.narrow(1, from.Isolated, from.Size - from.Isolated).flatten().sort(descending: true);
 
     private LayerBasis Basis(int layer)
     {

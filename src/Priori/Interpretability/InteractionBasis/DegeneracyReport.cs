@@ -30,14 +30,16 @@ public sealed record MapDegeneracy(
 /// </summary>
 public static class DegeneracyReport
 {
-    /// <summary>Analyzes every linear layer of a network over vectors.</summary>
+    /// <summary>Analyzes every linear layer of a network. In networks over sequences all positions count together, and the product of the ranks stays a bound.</summary>
     /// <param name="network">The network; a copy in double precision is used.</param>
     /// <param name="data">Inputs [n, ...], n at least 2.</param>
     /// <param name="tolerance">Eigenvalues below this share of the largest are 0; 1e-10.</param>
-    /// <param name="patternTolerance">Share of the inputs on which two synchronized ReLUs may differ; 0.</param>
+    /// <param name="patternTolerance">Share of the inputs (and positions) on which two synchronized ReLUs may differ; 0.</param>
+    /// <param name="batchSize">Inputs at a time.</param>
+    /// <param name="cancellation">Stops between batches.</param>
     /// <returns>A record for each linear layer, in order.</returns>
-    /// <exception cref="ArgumentException">There are fewer than two inputs, or a layer's output reaches the network's output by two ways around it.</exception>
-    public static IReadOnlyList<MapDegeneracy> Analyze(Network network, Tensor data, double tolerance = 1e-10, double patternTolerance = 0)
+    /// <exception cref="ArgumentException">There are fewer than two inputs, or the output is not finite.</exception>
+    public static IReadOnlyList<MapDegeneracy> Analyze(Network network, Tensor data, double tolerance = 1e-10, double patternTolerance = 0, int batchSize = 500, CancellationToken cancellation = default)
     {
         ArgumentNullException.ThrowIfNull(network);
         ArgumentNullException.ThrowIfNull(data);
@@ -48,26 +50,62 @@ public static class DegeneracyReport
         copy.to(ScalarType.Float64);
         copy.Load(network.State().ToDictionary(p => p.Key, p => p.Value.cpu())).eval();
         foreach (var parameter in copy.parameters()) parameter.requires_grad_(false);
-        Tensor x = data.cpu().to(float64);
-        string last = architecture.Layers[^1].Name;
-        var found = new List<MapDegeneracy>();
-        for (int i = 0; i < architecture.Layers.Count; i++)
+        var readers = architecture.Layers.SelectMany((layer, i) => architecture.InputsOf(i).Select(n => (Read: n, layer.Kind))).ToLookup(r => r.Read, r => r.Kind);
+        Map[] maps = [.. architecture.Layers.Where(l => l.Kind == LayerKind.Linear).Select(l => new Map(l, readers[l.Name].Any() && readers[l.Name].All(k => k == LayerKind.Relu)))];
+        foreach (Map map in maps)
+            copy.WeightedLayers[map.Layer.Name].register_forward_hook((_, input, output) =>
+            {
+                map.See(input, output);
+                return output.alias(); // the network frees what it has used
+            });
+        for (long start = 0; start < data.shape[0]; start += batchSize)
         {
-            Layer layer = architecture.Layers[i];
-            if (layer.Kind != LayerKind.Linear) continue;
-            using var one = NewDisposeScope();
-            IReadOnlyList<string> inputs = architecture.InputsOf(i);
-            Tensor f = inputs[0] == Architecture.InputName ? x : copy.Evaluate(x, inputs[0]);
-            if (f.dim() != 2) continue; // maps over positions are not looked at
-            if (layer.Bias) f = cat([f, ones(f.shape[0], 1, dtype: float64)], 1);
-            Tensor p = copy.Evaluate(x, layer.Name).detach().requires_grad_();
-            Tensor output = layer.Name == last ? p.clone() : copy.EvaluateFrom(p, layer.Name, last);
-            Tensor gradients = JacobianProducts.PerRow(output, p).flatten(0, 1);
-            bool relu = architecture.Layers.Where((l, j) => l.Kind == LayerKind.Relu && architecture.InputsOf(j)[0] == layer.Name).Any();
-            (IReadOnlyList<IReadOnlyList<int>> blocks, IReadOnlyList<int> dead) = relu ? Synchronized(p.detach().gt(0), patternTolerance) : ([], []);
-            found.Add(new MapDegeneracy(layer.Name, layer.Width, f.shape[1], Rank(f.t().matmul(f), tolerance), Rank(gradients.t().matmul(gradients), tolerance), blocks, dead));
+            cancellation.ThrowIfCancellationRequested();
+            using var batch = NewDisposeScope();
+            Tensor x = data.narrow(0, start, Math.Min(batchSize, data.shape[0] - start)).cpu().to(float64).detach().clone().requires_grad_();
+            Tensor output = copy.call(x).flatten(1);
+            if (!output.isfinite().all().ToBoolean()) throw new ArgumentException("The network's output is not finite.", nameof(data));
+            for (long k = 0; k < output.shape[1]; k++)
+            {
+                using var pass = NewDisposeScope();
+                Tensor one = output.select(1, k);
+                Tensor[] gradients = JacobianProducts.Vjp(one, [.. maps.Select(m => m.Output!)], ones_like(one));
+                for (int i = 0; i < maps.Length; i++) maps[i].Gradients.add_(Gram(gradients[i]));
+            }
         }
-        return found;
+        return [.. maps.Select(m =>
+        {
+            (IReadOnlyList<IReadOnlyList<int>> blocks, IReadOnlyList<int> dead) = m.Rectified ? Synchronized(cat(m.Firing, 0), patternTolerance) : ([], []);
+            return new MapDegeneracy(m.Layer.Name, m.Layer.Width, m.Activations!.shape[0], Rank(m.Activations, tolerance), Rank(m.Gradients, tolerance), blocks, dead);
+        })];
+    }
+
+    private static Tensor Gram(Tensor values)
+    {
+        Tensor rows = values.detach().reshape(-1, values.shape[^1]);
+        return rows.t().matmul(rows);
+    }
+
+    // What is gathered for one linear layer; its sums are made outside of the scopes of batches.
+    private sealed class Map(Layer layer, bool rectified)
+    {
+        public Layer Layer => layer;
+        public bool Rectified => rectified;
+        public Tensor Gradients { get; } = zeros(layer.Width, layer.Width, dtype: float64);
+        public Tensor? Activations { get; private set; }
+        public List<Tensor> Firing { get; } = [];
+        public Tensor? Output { get; private set; }
+
+        public void See(Tensor input, Tensor output)
+        {
+            Output = output;
+            using var scope = NewDisposeScope();
+            using var ungraphed = no_grad();
+            Tensor f = layer.Bias ? cat([input, ones([.. input.shape[..^1], 1], dtype: float64)], -1) : input, gram = Gram(f);
+            if (Activations is null) Activations = gram.MoveToOtherDisposeScope(Gradients);
+            else Activations.add_(gram);
+            if (rectified) Firing.Add(output.detach().reshape(-1, output.shape[^1]).gt(0).MoveToOtherDisposeScope(Gradients));
+        }
     }
 
     /// <summary>Groups ReLUs by their firing patterns.</summary>

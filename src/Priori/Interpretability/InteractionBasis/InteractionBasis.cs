@@ -71,10 +71,21 @@ public sealed record InteractionBasisOptions
 /// <param name="CPinv">The pseudo-inverse [r, d]; C CPinv is a projector of rank r.</param>
 /// <param name="Lambda">Importance of each direction [r], descending: the mean square of its coordinate where the gradients have unit length.</param>
 /// <param name="Mean">[d]; zeros without centring.</param>
-public sealed record LayerBasis(string Name, Tensor C, Tensor CPinv, Tensor Lambda, Tensor Mean)
+/// <param name="Isolated">How many of the first directions are isolated coordinates (variances of layer normalisations); they are kept in every ablation, like the mean.</param>
+public sealed record LayerBasis(string Name, Tensor C, Tensor CPinv, Tensor Lambda, Tensor Mean, int Isolated = 0)
 {
     /// <summary>Number of directions.</summary>
     public int Size => (int)Lambda.shape[0];
+
+    /// <summary>The smallest relative gap (Lambda_k - Lambda_k+1) / Lambda_k; 1 for a single direction. Where it is tiny, directions of the same importance are arbitrary mixtures of one another.</summary>
+    public double SmallestGap
+    {
+        get
+        {
+            double[] values = [.. Lambda.cpu().data<double>().Skip(Isolated).OrderDescending()];
+            return values.Zip(values.Skip(1), (a, b) => (a - b) / Math.Max(a, double.Epsilon)).DefaultIfEmpty(1).Min();
+        }
+    }
 
     /// <summary>Coordinates fhat [n, r] or [n, positions, r].</summary>
     /// <param name="activations">f [n, d] or [n, positions, d].</param>
@@ -114,8 +125,9 @@ public static class InteractionBasis
     /// <param name="model">The network.</param>
     /// <param name="calibration">Inputs [n, ...], n at least 2.</param>
     /// <param name="options">Settings; null for the defaults.</param>
+    /// <param name="cancellation">Stops between layers.</param>
     /// <exception cref="ArgumentException">There are fewer than two inputs, activations are not finite, or the output of a section does not depend on its input at all.</exception>
-    public static InteractionGraph Compute(SectionedModel model, Tensor calibration, InteractionBasisOptions? options = null)
+    public static InteractionGraph Compute(SectionedModel model, Tensor calibration, InteractionBasisOptions? options = null, CancellationToken cancellation = default)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(calibration);
@@ -127,17 +139,18 @@ public static class InteractionBasis
         IReadOnlyList<Tensor> activations = model.Activations(calibration, options.ChunkSize);
         int last = model.Nodes.Count - 1;
         var bases = new LayerBasis[last + 1];
-        bases[last] = Plain(model.Nodes[last], activations[last], options.RotateFinalLayer, options);
+        bases[last] = Plain(model.Nodes[last], activations[last], options.RotateFinalLayer, model.Isolated[last], options);
         for (int l = last - 1; l >= 0; l--)
         {
+            cancellation.ThrowIfCancellationRequested();
             bases[l] = options.Basis switch
             {
-                BasisKind.Pca => Plain(model.Nodes[l], activations[l], rotate: true, options),
-                BasisKind.Neuron => Plain(model.Nodes[l], activations[l], rotate: false, options),
+                BasisKind.Pca => Plain(model.Nodes[l], activations[l], rotate: true, model.Isolated[l], options),
+                BasisKind.Neuron => Plain(model.Nodes[l], activations[l], rotate: false, [], options),
                 _ => Interaction(model, l, activations[l], options.Basis == BasisKind.Local ? bases[l + 1] : bases[last], options.Basis == BasisKind.Local ? l + 1 : last, options),
             };
         }
-        EdgeMatrix[] edges = options.Edges ? [.. Enumerable.Range(0, last).Select(l => Edges(model, l, activations[l], bases[l], bases[l + 1], options))] : [];
+        EdgeMatrix[] edges = options.Edges ? [.. Enumerable.Range(0, last).Select(l => Edges(model, l, activations[l], bases[l], bases[l + 1], options, cancellation))] : [];
         foreach (LayerBasis basis in bases)
             foreach (Tensor tensor in new[] { basis.C, basis.CPinv, basis.Lambda, basis.Mean }) tensor.MoveToOuterDisposeScope();
         foreach (EdgeMatrix edge in edges)
@@ -160,16 +173,17 @@ public static class InteractionBasis
         return (values.narrow(0, 0, kept), vectors.index_select(1, order.narrow(0, 0, kept)));
     }
 
-    // Principal components or the neurons. Importances are mean squares, so neurons are sorted by them too.
-    private static LayerBasis Plain(string name, Tensor f, bool rotate, InteractionBasisOptions options)
+    // Principal components or the neurons.
+    private static LayerBasis Plain(string name, Tensor f, bool rotate, IReadOnlyList<int> isolated, InteractionBasisOptions options)
     {
         Tensor mean = MeanOf(f, options.Center), a = Rows(f) - mean;
         if (rotate)
-        {
-            (Tensor values, Tensor u) = Eigen(a.t().matmul(a) / a.shape[0], options.Truncation);
-            if (values.shape[0] == 0) throw new ArgumentException($"Node layer '{name}' does not vary over the calibration inputs.");
-            return new LayerBasis(name, u, u.t().contiguous(), values, mean);
-        }
+            return Isolate(name, mean, a, null, isolated, (gram, _) =>
+            {
+                (Tensor values, Tensor u) = Eigen(gram, options.Truncation);
+                if (values.shape[0] == 0) throw new ArgumentException($"Node layer '{name}' does not vary over the calibration inputs.");
+                return (u, u.t().contiguous(), values);
+            });
         Tensor unit = eye(f.shape[^1], dtype: f.dtype);
         return new LayerBasis(name, unit, unit.clone(), a.square().mean([0]), mean);
     }
@@ -178,14 +192,40 @@ public static class InteractionBasis
     private static LayerBasis Interaction(SectionedModel model, int layer, Tensor f, LayerBasis target, int targetLayer, InteractionBasisOptions options)
     {
         Tensor mean = MeanOf(f, options.Center), a = Rows(f) - mean;
-        (Tensor d, Tensor u) = Eigen(a.t().matmul(a) / a.shape[0], options.Truncation);
-        if (d.shape[0] == 0) throw new ArgumentException($"Node layer '{model.Nodes[layer]}' does not vary over the calibration inputs.");
-        Tensor r = u / d.sqrt(), rPinv = d.sqrt().unsqueeze(1) * u.t();
-        Tensor gram = JacobianGram(model, layer, targetLayer, f, target.C, options);
-        (Tensor lambda, Tensor v) = Eigen(rPinv.matmul(gram).matmul(rPinv.t()), options.Truncation);
-        if (lambda.shape[0] == 0) throw new ArgumentException($"The output of the section after '{model.Nodes[layer]}' does not depend on layer '{model.Nodes[layer]}'.");
-        Tensor root = lambda.sqrt();
-        return new LayerBasis(model.Nodes[layer], r.matmul(v) * root, (v / root).t().matmul(rPinv), lambda, mean);
+        return Isolate(model.Nodes[layer], mean, a, () => JacobianGram(model, layer, targetLayer, f, target.C, options), model.Isolated[layer], (gram, jacobian) =>
+        {
+            (Tensor d, Tensor u) = Eigen(gram, options.Truncation);
+            if (d.shape[0] == 0) throw new ArgumentException($"Node layer '{model.Nodes[layer]}' does not vary over the calibration inputs.");
+            Tensor r = u / d.sqrt(), rPinv = d.sqrt().unsqueeze(1) * u.t();
+            (Tensor lambda, Tensor v) = Eigen(rPinv.matmul(jacobian!).matmul(rPinv.t()), options.Truncation);
+            if (lambda.shape[0] == 0) throw new ArgumentException($"The output of the section after '{model.Nodes[layer]}' does not depend on layer '{model.Nodes[layer]}'.");
+            Tensor root = lambda.sqrt();
+            return (r.matmul(v) * root, (v / root).t().matmul(rPinv), lambda);
+        });
+    }
+
+    // The basis of all coordinates but the isolated ones, which come first, each scaled so that the Jacobian with respect to it has mean square 1.
+    private static LayerBasis Isolate(string name, Tensor mean, Tensor a, Func<Tensor>? jacobianGram, IReadOnlyList<int> isolated, Func<Tensor, Tensor?, (Tensor C, Tensor CPinv, Tensor Lambda)> rotate)
+    {
+        Tensor gram = a.t().matmul(a) / a.shape[0];
+        if (gram.diagonal().max().ToDouble() <= 1e-26 * mean.square().max().ToDouble()) gram.zero_(); // rounding of a constant layer
+        if (isolated.Count == 0)
+        {
+            (Tensor c, Tensor cPinv, Tensor lambda) = rotate(gram, jacobianGram?.Invoke());
+            return new LayerBasis(name, c, cPinv, lambda, mean);
+        }
+        Tensor? jacobian = jacobianGram?.Invoke();
+        long[] apart = [.. isolated.Select(i => (long)i)], others = [.. Enumerable.Range(0, (int)gram.shape[0]).Except(isolated).Select(i => (long)i)];
+        Tensor columns = tensor(apart), rest = tensor(others);
+        Tensor Inner(Tensor matrix) => matrix.index_select(0, rest).index_select(1, rest);
+        (Tensor inner, Tensor innerPinv, Tensor importance) = rotate(Inner(gram), jacobian is null ? null : Inner(jacobian));
+        Tensor slope = jacobian is null ? ones(apart.Length, gram.dtype) : jacobian.diagonal().index_select(0, columns).sqrt();
+        slope = slope.where(slope.gt(0), ones_like(slope)); // without influence: its own unit
+        Tensor whole = zeros(gram.shape[0], apart.Length + inner.shape[1], gram.dtype), inverse = zeros(apart.Length + inner.shape[1], gram.shape[0], gram.dtype);
+        for (int k = 0; k < apart.Length; k++) (whole[apart[k], k], inverse[k, apart[k]]) = (slope[k], 1 / slope[k]);
+        whole.narrow(1, apart.Length, inner.shape[1]).index_copy_(0, rest, inner);
+        inverse.narrow(0, apart.Length, inner.shape[1]).index_copy_(1, rest, innerPinv);
+        return new LayerBasis(name, whole, inverse, cat([gram.diagonal().index_select(0, columns) * slope.square(), importance], 0), mean, apart.Length);
     }
 
     /// <summary>M' = (1/n) sum_x J^T J for the Jacobian of a target layer's coordinates with respect to a layer's activation; with positions, summed over output and input positions and divided by them.</summary>
@@ -235,19 +275,21 @@ public static class InteractionBasis
         return (gram / rows).MoveToOuterDisposeScope();
     }
 
-    private static EdgeMatrix Edges(SectionedModel model, int layer, Tensor f, LayerBasis from, LayerBasis to, InteractionBasisOptions options)
+    private static EdgeMatrix Edges(SectionedModel model, int layer, Tensor f, LayerBasis from, LayerBasis to, InteractionBasisOptions options, CancellationToken cancellation)
     {
         int outputs = to.Size, inputs = from.Size;
         Tensor weights = zeros(outputs, inputs, f.dtype), constant = zeros(outputs, f.dtype);
-        (double Position, double Weight)[] path = Path(options);
+        // A ReLU map with its bias scaled along is homogeneous: its gradient is the same on the whole path.
+        (double Position, double Weight)[] path = model.Linear[layer] is not null ? [(1, 1)] : Path(options);
         for (long start = 0; start < f.shape[0]; start += options.ChunkSize)
         {
+            cancellation.ThrowIfCancellationRequested();
             using var scope = NewDisposeScope();
             Tensor x = f.narrow(0, start, Math.Min(options.ChunkSize, f.shape[0] - start)), coordinates = from.Coordinates(x);
             Tensor reached = to.Coordinates(model.Sections[layer](x));
             // Contribution of coordinate j to coordinate i: [n, (output positions *) i, j], integrated over the path and summed over input positions.
-            Tensor contributions = path.Select(p => Contributions(model, layer, x, coordinates, from, to, p.Position) * p.Weight).Aggregate((a, b) => a + b);
-            Tensor remainder = reached.reshape(x.shape[0], -1) - contributions.sum(-1);
+            Tensor contributions = path.Select(p => model.WithConstant(layer, p.Position, () => Contributions(model, layer, x, coordinates, from, to, p.Position)) * p.Weight).Aggregate((a, b) => a + b);
+            Tensor remainder = reached.reshape(x.shape[0], -1) - contributions.sum(-1); // what is left is the constant's
             weights.add_(contributions.square().reshape(-1, outputs, inputs).sum(dim: 0));
             constant.add_(remainder.square().reshape(-1, outputs).sum(dim: 0));
         }
@@ -258,7 +300,6 @@ public static class InteractionBasis
     {
         if (model.Linear[layer] is { } section)
         {
-            // With its bias scaled along, a ReLU section is homogeneous: its gradient is the same on the whole path.
             bool tokens = x.dim() == 3;
             Tensor masks = section.Mask(Rows(x));
             Tensor jacobian = (to.C.t().unsqueeze(0) * masks.unsqueeze(1)).matmul(section.Weight.matmul(from.CPinv.t())); // [rows, outputs, inputs]
