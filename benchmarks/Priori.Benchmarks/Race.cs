@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Text;
 using Priori.Benchmarks.ClickThrough;
+using Priori.Benchmarks.Interpretability;
 using Priori.Benchmarks.Numerics;
 using Priori.Benchmarks.Training;
 
@@ -55,6 +56,14 @@ internal static class Race
             var search = new OptInterBenchmark { Hidden = hidden };
             search.Setup();
             Add(text, name, Math.Max(1, rounds / 4), () => search.Vectorized(), () => search.Loop());
+        }
+        foreach (bool edges in new[] { false, true })
+        {
+            string name = $"A: interaction basis{(edges ? " with edges" : "")} by the closed form, B: by a reverse pass for each target coordinate (100-100-100-10, ReLU, 2,000 samples, one thread)";
+            if (!name.Contains(only, StringComparison.Ordinal)) continue;
+            var basis = new InteractionBasisBenchmark { Edges = edges };
+            basis.Setup();
+            Add(text, name, Math.Max(1, rounds / 8), () => basis.ClosedForm(), () => basis.PerOutput());
         }
         return text.ToString();
     }

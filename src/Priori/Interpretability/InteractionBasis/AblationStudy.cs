@@ -73,18 +73,25 @@ public sealed class AblationStudy
         if (kept > 0) mask.index_fill_(0, Sorted(weights, from).Indices.narrow(0, 0, kept), 1);
         mask = cat([ones(to.Size, from.Isolated, weights.dtype), mask.view(to.Size, -1)], 1); // [later, earlier]
         Tensor coordinates = from.Coordinates(_activations[section]);
+        Func<Tensor, Tensor> run = x => _model.Sections[section](from.Activations(x));
+        if (_model.Linear[section] is { } linear)
+        {
+            // From coordinates through the weights in one product.
+            Tensor shift = linear.Weight.matmul(from.Mean);
+            var fused = new LinearSection(linear.Weight.matmul(from.CPinv.t()), linear.Bias is null ? shift : shift + linear.Bias, linear.Relu);
+            run = fused.Apply;
+        }
         var parts = new List<Tensor>();
         long perRow = Math.Max(1, coordinates.numel() / coordinates.shape[0]) * to.Size, rows = Math.Max(1, ChunkElements / Math.Max(1, perRow));
         for (long start = 0; start < coordinates.shape[0]; start += rows)
         {
             using var chunk = NewDisposeScope();
             Tensor few = coordinates.narrow(0, start, Math.Min(rows, coordinates.shape[0] - start));
-            // One copy of the rows for each direction of the later layer.
+            // One copy of the rows for each direction of the later layer, of which only that direction's coordinate is read.
             Tensor copies = few.unsqueeze(0) * (few.dim() == 2 ? mask.unsqueeze(1) : mask.unsqueeze(1).unsqueeze(1));
-            Tensor reached = to.Coordinates(_model.Sections[section](from.Activations(copies.flatten(0, 1))));
-            long[] shape = [to.Size, few.shape[0], .. reached.shape[1..]];
-            // Of copy i coordinate i: the diagonal over the first and the last axis.
-            parts.Add(reached.reshape(shape).diagonal(0, 0, shape.Length - 1).clone().MoveToOuterDisposeScope());
+            Tensor reached = run(copies.flatten(0, 1)) - to.Mean;
+            reached = reached.reshape([to.Size, -1, to.C.shape[0]]).bmm(to.C.t().unsqueeze(2)).reshape([to.Size, few.shape[0], .. reached.shape[1..^1]]);
+            parts.Add((reached.dim() == 2 ? reached.t() : reached.permute(1, 2, 0)).contiguous().MoveToOuterDisposeScope());
         }
         return _model.Continue(section + 1, to.Activations(cat(parts, 0))).MoveToOuterDisposeScope();
     }
