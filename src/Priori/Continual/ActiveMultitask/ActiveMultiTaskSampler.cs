@@ -149,7 +149,7 @@ public sealed class ActiveMultiTaskSampler(IMultiTaskErm erm, ActiveMultiTaskOpt
         bool explored = knownRelevance is not null || options.Strategy is SamplingStrategy.Uniform;
         (double level, bool first) = NextLevel(paid, tasks);
         double money = (explored ? options.Budget : level) - paid;
-        if (options.Strategy == SamplingStrategy.TargetOnly || money < (options.UnitCosts?.Min() ?? 1) - 1e-9) return new LabelPlan(new long[tasks], null, 0);
+        if (options.Strategy == SamplingStrategy.TargetOnly || money < options.OpeningFee + (options.UnitCosts?.Min() ?? 1) - 1e-9) return new LabelPlan(new long[tasks], null, 0);
 
         bool explore = options.Strategy == SamplingStrategy.Uniform || (knownRelevance is null && first);
         long floor = options.ReuseExploration && have.Any(n => n > 0) ? 0 : options.MinPerTask; // exploration has already given every source its minimum
@@ -164,6 +164,7 @@ public sealed class ActiveMultiTaskSampler(IMultiTaskErm erm, ActiveMultiTaskOpt
             shares = tensor(have.Select(n => Math.Max(0, each - n)).ToArray());
             floor = 0;
         }
+        if (options.OpeningFee > 0 && !explore) shares = Affordable(shares, money);
         IReadOnlyList<long> bought = options.UnitCosts is null && options.OpeningFee == 0
             ? Allocation.Proportional(shares, (long)Math.Floor(money + 1e-9), floor, limits: available)
             : explore
@@ -214,7 +215,7 @@ public sealed class ActiveMultiTaskSampler(IMultiTaskErm erm, ActiveMultiTaskOpt
     {
         double exploration = Exploration(tasks), cheapest = options.UnitCosts?.Min() ?? 1;
         double Level(int round) => exploration + ((options.Budget - exploration) * (Math.Pow(2, round) - 1) / (Math.Pow(2, options.Epochs) - 1));
-        int round = Enumerable.Range(0, options.Epochs).FirstOrDefault(i => Level(i) - spent >= cheapest - 1e-9, options.Epochs);
+        int round = Enumerable.Range(0, options.Epochs).FirstOrDefault(i => Level(i) - spent >= options.OpeningFee + cheapest - 1e-9, options.Epochs);
         return (Level(round), round == 0);
     }
 
@@ -251,6 +252,20 @@ public sealed class ActiveMultiTaskSampler(IMultiTaskErm erm, ActiveMultiTaskOpt
         if (options.CrossValidate && options.Lambda is null && target.Count >= 10 * erm.Dim && erm.Loss == HeadLoss.Squared)
             ratio = Relevance.CrossValidate(heads, Features(fit.Representation, target.Inputs), target.Labels, ridge: options.Ridge, intercept: erm.Intercept);
         return Relevance.Lasso(heads, own, options.Lambda ?? ratio * Relevance.LargestPenalty(heads, own, options.UnitCosts), options.UnitCosts);
+    }
+
+    // The most relevant sources whose fees and first labels the money pays for.
+    private Tensor Affordable(Tensor shares, double money)
+    {
+        double[] weights = Relevance.Values(shares);
+        if (weights.All(w => w == 0)) Array.Fill(weights, 1); // nothing is known: any source is as good
+        foreach (int m in Enumerable.Range(0, weights.Length).OrderByDescending(m => Math.Abs(weights[m])).ToArray())
+        {
+            double least = options.OpeningFee + (options.UnitCosts?[m] ?? 1);
+            if (weights[m] == 0 || money < least - 1e-9) weights[m] = 0;
+            else money -= least;
+        }
+        return tensor(weights);
     }
 
     private Tensor Top(Tensor relevance)

@@ -1,3 +1,4 @@
+using Priori.Nn;
 using Priori.Runtime;
 using Priori.Training;
 using TorchSharp.Modules;
@@ -76,7 +77,8 @@ public sealed class MultiTaskNetwork : Module<Tensor, Tensor, Tensor>
     /// <param name="trunk">Inputs [b, ...] to features [b, k].</param>
     /// <param name="dim">Dimension k.</param>
     /// <param name="tasks">Number of tasks M.</param>
-    public MultiTaskNetwork(Module<Tensor, Tensor> trunk, int dim, int tasks) : base(nameof(MultiTaskNetwork))
+    /// <param name="levels">Intercepts to start from [M], such as mean labels; zeros when null.</param>
+    public MultiTaskNetwork(Module<Tensor, Tensor> trunk, int dim, int tasks, Tensor? levels = null) : base(nameof(MultiTaskNetwork))
     {
         ArgumentNullException.ThrowIfNull(trunk);
         ArgumentOutOfRangeException.ThrowIfLessThan(dim, 1);
@@ -84,7 +86,7 @@ public sealed class MultiTaskNetwork : Module<Tensor, Tensor, Tensor>
         this.trunk = trunk;
         double bound = 1 / Math.Sqrt(dim);
         weight = Parameter(init.uniform_(empty(tasks, dim), -bound, bound));
-        bias = Parameter(zeros(tasks));
+        bias = Parameter(levels?.to(float32).clone() ?? zeros(tasks));
         RegisterComponents();
     }
 
@@ -158,6 +160,9 @@ public sealed record DeepErmOptions
     /// <summary>Loss of the heads.</summary>
     public HeadLoss Loss { get; init; } = HeadLoss.Squared;
 
+    /// <summary>Ridge of the heads that are fitted once more on the trained representation, as the target's head is; the trained heads are kept when null.</summary>
+    public double? HeadRidge { get; init; }
+
     /// <summary>Seed of initial weights and order.</summary>
     public int Seed { get; init; }
 
@@ -203,7 +208,7 @@ public sealed class DeepErm(Func<Module<Tensor, Tensor>> trunk, int dim, DeepErm
             Tensor sample = built.call(inputs.narrow(0, 0, Math.Min(2, inputs.shape[0])));
             if (sample.dim() != 2 || sample.shape[1] != dim) throw new ArgumentException($"The trunk gives features [{string.Join(", ", sample.shape)}] instead of [n, {dim}].", nameof(tasks));
         }
-        var network = new MultiTaskNetwork(built, dim, tasks.Count);
+        var network = new MultiTaskNetwork(built, dim, tasks.Count, _options.Loss == HeadLoss.Squared ? stack(tasks.Select(t => t.Labels.to(float32).mean())) : null);
         network.to(_options.Device);
         using var optimizer = optim.AdamW(network.parameters(), _options.LearningRate, weight_decay: _options.WeightDecay);
         var learner = new MultiTaskLearner(network, optimizer, _options.Loss, new CosineSchedule()); // not disposed: the trunk is the result
@@ -219,6 +224,11 @@ public sealed class DeepErm(Func<Module<Tensor, Tensor>> trunk, int dim, DeepErm
             using DisposeScope part = NewDisposeScope();
             long size = Math.Min(1024, labels.shape[0] - start);
             error += (network.call(inputs.narrow(0, start, size).to(_options.Device), ids.narrow(0, start, size).to(_options.Device)).cpu() - labels.narrow(0, start, size)).square().sum().item<float>();
+        }
+        if (_options.HeadRidge is { } ridge)
+        {
+            Tensor[] features = [.. tasks.Select(t => Inference.Outputs(built, t.Inputs.to(float32)))];
+            heads = stack(tasks.Select((t, m) => TargetHead.Fit(features[m], t.Labels, ridge, Intercept, Loss).weight.detach().squeeze(0)), 1);
         }
         double freedom = labels.shape[0] - (tasks.Count * (dim + 1.0));
         return new MultiTaskFit(built.ToOuterScope(), heads.MoveToOuterDisposeScope(), freedom > 0 ? error / freedom * dim : double.NaN);
