@@ -16,7 +16,7 @@ public sealed record LassoSolution(double[] Coefficients, double Penalty, double
 
 /// <summary>
 /// The lasso, argmin 1/2 |y - X b|^2 + lambda |b|_1 (no factor 1/n, no intercept), by cyclic coordinate descent (Friedman, Hastie, Tibshirani, JSS 2010) on the residual, for few rows and many columns.
-/// Sweeps over the columns in use alternate with sweeps over all. Once the signs of the support are known, its coefficients follow from a linear system, which replaces the slow last digits
+/// Sweeps over the columns in use alternate with sweeps over all. Once the support rests, its coefficients follow from a linear system, which replaces the slow last digits
 /// of the descent wherever the solution proves better.
 /// </summary>
 public static class LassoCoordinateDescent
@@ -85,6 +85,7 @@ public static class LassoCoordinateDescent
             double[] residual = Residual(b);
             double enough = tolerance * 0.5 * Dot(_target, _target);
             int[] all = [.. Enumerable.Range(0, _count)];
+            int[] before = [];
             int sweeps = 0;
             while (true)
             {
@@ -94,8 +95,9 @@ public static class LassoCoordinateDescent
                 for (int i = 0; i < ActiveSweeps && sweeps < maxSweeps; i++, sweeps++)
                     if (Sweep(active, b, residual, lambda) <= 1e-3 * enough) break;
                 (double objective, double gap) = Judge(b, residual, lambda);
-                if (gap > 0 && Polish(b, lambda) is { } polished && Judge(polished, Residual(polished), lambda) is var (better, smaller) && smaller < gap)
+                if (gap > 0 && active.AsSpan().SequenceEqual(before) && Polish(b, lambda) is { } polished && Judge(polished, Residual(polished), lambda) is var (better, smaller) && smaller < gap)
                     (b, residual, objective, gap) = (polished, Residual(polished), better, smaller);
+                before = active;
                 if (gap <= enough || sweeps >= maxSweeps) return new LassoSolution(b, lambda, objective, gap, sweeps, gap <= enough);
             }
         }
