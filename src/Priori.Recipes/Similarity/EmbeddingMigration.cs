@@ -114,7 +114,7 @@ internal static class EmbeddingMigration
         context.UsedData($"{pairs.Description}, {k} anchors{(named is null ? "" : " from a file")}");
         bool sameWidth = pairs.Old.shape[1] == pairs.New.shape[1];
         if (!sameWidth) context.Note("The embeddings have different widths, so vectors of one model cannot be compared with those of the other as they are.");
-        if (k < pairs.Old.shape[1]) context.Note($"There are fewer anchors ({k}) than numbers in an old embedding ({pairs.Old.shape[1]}): translations stay in the anchors' span; more anchors help.");
+        if (k < 2 * pairs.Old.shape[1]) context.Note($"There are fewer than twice as many anchors ({k}) as numbers in an old embedding ({pairs.Old.shape[1]}): translation through anchors amplifies noise there; more anchors help.");
 
         string[] arms = [Relative, .. sameWidth ? [Absolute] : Array.Empty<string>(), Orthogonal, Translated, Rebuilt];
         var results = arms.ToDictionary(arm => arm, arm => new List<ArmResult>());

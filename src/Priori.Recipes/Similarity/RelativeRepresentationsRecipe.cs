@@ -120,6 +120,10 @@ public sealed record RelativeRepresentationsRecipeOptions : RecipeOptions
     [Option("Most texts for word vectors.", Min = 10)]
     public int WordTexts { get; init; } = 1400;
 
+    /// <summary>Least count of a word.</summary>
+    [Option("Least count of a word in each half of the corpus.", Min = 1)]
+    public int WordMinimumCount { get; init; } = 10;
+
     /// <summary>Width of word vectors.</summary>
     [Option("Width of the word vectors.", Min = 2)]
     public int WordWidth { get; init; } = 100;
@@ -187,7 +191,7 @@ public sealed class RelativeRepresentationsRecipe : Recipe<RelativeRepresentatio
     {
         Budget.Smoke => new RelativeRepresentationsRecipeOptions
         {
-            TrainImages = 1000, TestImages = 200, Anchors = 60, AnchorCounts = [10, 60], AutoencoderEpochs = 1, ClassifierEpochs = 1, Hidden = 64, Latent = 16, ProxyImages = 300, ProxyRates = [1e-4, 1e-2], WordTexts = 300, WordWidth = 16,
+            TrainImages = 1000, TestImages = 200, Anchors = 60, AnchorCounts = [10, 60], AutoencoderEpochs = 1, ClassifierEpochs = 1, Hidden = 64, Latent = 16, ProxyImages = 300, ProxyRates = [1e-4, 1e-2], WordTexts = 300, WordWidth = 16, WordMinimumCount = 4,
             Variants = ["inner", "basis change", "centred", "standardised", "quantised", "class means", "anchor values", "trainable values", "self-attention", "no norm", "l2", "batch norm", "instance norm"],
         },
         // Appendix A of the paper and its published configuration: 500 stratified anchors, a convolutional encoder with 500 latents, at most 100 epochs.

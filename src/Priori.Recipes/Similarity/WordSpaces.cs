@@ -12,8 +12,6 @@ internal static class WordSpaces
 {
     public const string Relative = "words relative", Centered = "words relative, centred", Absolute = "words absolute", Orthogonal = "words procrustes", Translated = "words anchor translation";
 
-    private const int MinimumCount = 4; // of a word in each half
-
     public static Dictionary<string, List<ArmResult>> Run(RelativeRepresentationsRecipeOptions options, RunContext context)
     {
         string[] texts;
@@ -61,7 +59,7 @@ internal static class WordSpaces
     {
         string[] shuffled = [.. texts];
         SplitMix64.For(seed, 0x574F5244).Shuffle(shuffled.AsSpan());
-        TokenEmbedder Train(int half) => TokenEmbedder.Train(shuffled.Where((_, i) => i % 2 == half), options.WordWidth, minimumCount: MinimumCount, seed: Seeds.Derive(seed, half));
+        TokenEmbedder Train(int half) => TokenEmbedder.Train(shuffled.Where((_, i) => i % 2 == half), options.WordWidth, minimumCount: options.WordMinimumCount, seed: Seeds.Derive(seed, half));
         TokenEmbedder a = Train(0), b = Train(1);
         var at = b.Words.Select((word, i) => (word, i)).ToDictionary(p => p.word, p => (long)p.i);
         long[] rowsA = [.. Enumerable.Range(0, a.Words.Count).Where(i => at.ContainsKey(a.Words[i])).Select(i => (long)i)];

@@ -195,7 +195,7 @@ public sealed class RelativeRepresentationsRecipeTests : IDisposable
     {
         RelativeRepresentationsRecipeOptions paper = _recipe.Defaults(Budget.Paper);
         Assert.Equal((500, AnchorStrategy.Stratified, 500L, 1e-3), (paper.Anchors, paper.Strategy, paper.Latent, paper.LearningRate));
-        (RunResult result, _) = Run(paper with { TrainImages = 64, TestImages = 10, Anchors = 20, AnchorCounts = [20], Strategies = [], Variants = [], AutoencoderEpochs = 1, ClassifierEpochs = 1, ProxyRates = [1e-3], WordTexts = 60, WordWidth = 8 }, null, [0, 1], Budget.Paper);
+        (RunResult result, _) = Run(paper with { TrainImages = 64, TestImages = 10, Anchors = 20, AnchorCounts = [20], Strategies = [], Variants = [], AutoencoderEpochs = 1, ClassifierEpochs = 1, ProxyRates = [1e-3], WordTexts = 60, WordWidth = 8, WordMinimumCount = 2 }, null, [0, 1], Budget.Paper);
         Assert.True(double.IsFinite(result.Arms.First(a => a.Arm == "autoencoder relative")["stitched"]));
     }
 
