@@ -98,6 +98,17 @@ public sealed class AtlasTrainerTests : IDisposable
     }
 
     [Fact]
+    public void Addition_in_the_linearised_model_leaves_the_base_and_measures_what_it_selected()
+    {
+        using var composition = new LinearizedComposition(_network, _vectors);
+        double before = _tasks.Average(t => t.Accuracy(composition));
+        CompositionResult result = TaskAdditionTrainer.Fit(composition, _tasks, _tasks, null, new CompositionOptions { LearningRate = 0.05, Epochs = 10, BatchSize = 60 });
+        Assert.True(result.Score > before + 0.1, $"{before} to {result.Score}");
+        Assert.Equal(result.Score, _tasks.Average(t => t.Accuracy(composition)), 1e-9);
+        Assert.All(_base, p => Assert.True(p.Value.equal(_network.state_dict()[p.Key]).all().item<bool>()));
+    }
+
+    [Fact]
     public void Heads_of_the_tasks_are_used_and_stay()
     {
         // The second task counts its classes backwards; its head turns them round.

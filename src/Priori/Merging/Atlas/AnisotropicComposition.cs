@@ -131,7 +131,7 @@ public class AnisotropicComposition : Module<Tensor, Tensor>
     }
 
     /// <summary>Puts the composed values into the model's parameters, for use of the model itself.</summary>
-    public void Install()
+    public virtual void Install()
     {
         using var ungraphed = no_grad();
         using var scope = NewDisposeScope();

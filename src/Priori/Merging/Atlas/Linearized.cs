@@ -86,6 +86,11 @@ public sealed class LinearizedComposition : AnisotropicComposition
         return (output + change).detach();
     }
 
+    /// <summary>Does nothing: the model keeps theta_0, around which it is expanded.</summary>
+    public override void Install()
+    {
+    }
+
     /// <inheritdoc/>
     public override Tensor Outputs(Tensor inputs, int batchSize = 256) => Inference.Outputs(Single, forward, inputs, batchSize);
 
