@@ -184,7 +184,7 @@ internal sealed partial class AtlasCheckpoints
         switch (_options.Mode)
         {
             case AtlasMode.Negate:
-                return TaskNegationTrainer.Fit(composition, training[0], training[1], validation[0], validation[1], _options.ControlShare, Options(_options.NegationRate, _options.Epochs));
+                return TaskNegationTrainer.Fit(composition, training[0], training[1], validation[0], validation[1], _options.ControlShare, Options(_options.NegationRate, _options.NegationEpochs));
             case AtlasMode.Fewshot:
                 return Refusing(_data.Part(TunedPart), () => FewShotTrainer.Fit(composition, training[0] with { Name = _options.Target }, _data.Parts.ContainsKey(ValidationPart) ? validation[0] : null, Augment, _options.AllowTarget, Options(_options.FewShotRate, _options.AdaptationEpochs)));
             case AtlasMode.Tta:

@@ -19,7 +19,7 @@ public sealed class AtlasRecipeTests : IDisposable
     [Fact]
     public void The_smoke_run_trains_composes_and_leaves_a_model()
     {
-        AtlasRecipeOptions options = _recipe.Defaults(Budget.Smoke) with { Width = 16, ConvWidths = [2, 4], TrainImages = 300, ValidationImages = 60, TestImages = 60, Epochs = 2, AdaptationEpochs = 1 };
+        AtlasRecipeOptions options = _recipe.Defaults(Budget.Smoke) with { Width = 16, ConvWidths = [2, 4], TrainImages = 300, ValidationImages = 60, TestImages = 60, Epochs = 2, NegationEpochs = 2, AdaptationEpochs = 1 };
         (RunResult result, string run) = Run(options, null);
         Assert.Contains("glyph", result.Data);
         foreach (string arm in new[] { "aTLAS x5", "linearised, aTLAS", "10 random directions", "negation, aTLAS", "test time, SAR", "few-shot, 16 a class, 2 of blocks by gradient", "conv, aTLAS" })
@@ -80,7 +80,7 @@ public sealed class AtlasRecipeTests : IDisposable
     public void Three_checkpoints_of_one_base_become_one()
     {
         (string start, string tuned, string validation) = WriteCheckpoints(halfPrecision: true);
-        AtlasRecipeOptions options = _recipe.Defaults(Budget.Full) with { Epochs = 10, AdditionRate = 0.05, BatchSize = 30, Holdout = 0.4, Scaling = AtlasScaling.Partition, Groups = 2 };
+        AtlasRecipeOptions options = _recipe.Defaults(Budget.Full) with { Epochs = 10, BatchSize = 30, Holdout = 0.4, Scaling = AtlasScaling.Partition, Groups = 2 };
         (RunResult result, string run) = Run(options, Data(validation, ("base", start), ("tuned", tuned)));
         Assert.Equal(["base", "t1", "t2", "t3", "best scale (search)", "aTLAS"], result.Arms.Select(a => a.Arm));
         ArmResult learned = result.Arms[^1];
@@ -129,7 +129,7 @@ public sealed class AtlasRecipeTests : IDisposable
     public void A_task_is_forgotten_adapted_to_and_predicted_with_an_adapter()
     {
         (string start, string tuned, string validation) = WriteCheckpoints();
-        AtlasRecipeOptions options = _recipe.Defaults(Budget.Full) with { Epochs = 3, AdaptationEpochs = 2 };
+        AtlasRecipeOptions options = _recipe.Defaults(Budget.Full) with { Epochs = 3, NegationEpochs = 3, AdaptationEpochs = 2 };
         string mirrored = Path.Combine(validation, "t2.npz"), upright = Path.Combine(validation, "t1.npz");
         (RunResult result, _) = Run(options with { Mode = AtlasMode.Negate }, Data(mirrored, ("base", start), ("tuned", Path.Combine(tuned, "t2.safetensors")), ("control", upright)));
         Assert.InRange(result.Arms[^1]["control"], 0, 1);
