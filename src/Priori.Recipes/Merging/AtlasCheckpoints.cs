@@ -23,7 +23,7 @@ internal sealed record LayerAgreement(string Block, double[] Relative, double[] 
 /// <summary>The user's own base and fine-tuned checkpoints.</summary>
 internal sealed partial class AtlasCheckpoints
 {
-    public const string BasePart = "base", TunedPart = "tuned", LayersPart = "arch", ControlPart = "control", ValidationPart = "validation";
+    public const string BasePart = "base", TunedPart = "tuned", LayersPart = "arch", ControlPart = "control", ValidationPart = "validation", HeadsPart = "heads";
 
     private static readonly string[] Extensions = [".npz", ".npy", ".safetensors", ".zip", ""];
 
@@ -55,25 +55,38 @@ internal sealed partial class AtlasCheckpoints
     public static void Apply(SavedRun run, ApplyContext context)
     {
         AtlasModel model = run.Description<AtlasModel>("merged");
-        Architecture architecture = Architecture.FromJson(model.Architecture);
-        Examples examples = Examples.Read(context.DataPath, architecture.Input, model.Mean, model.Deviation);
-        using Network network = new Network(architecture).Load(run.Model("merged"));
-        network.to(context.Device).eval();
+        using var network = AtlasNetwork.Of(model.Architecture, run.Model("merged"));
+        Examples examples = Examples.Read(context.DataPath, network.Input, model.Mean, model.Deviation);
+        network.Module.to(context.Device).eval();
         using var _ = no_grad();
-        Tensor logits = Inference.Outputs(network, examples.Inputs);
+        Tensor outputs = Inference.Outputs(network.Module, examples.Inputs);
+        List<(string Name, Tensor Logits)> heads = run.Models.Contains("heads")
+            ? [.. run.Model("heads").Select(h => (Name: h.Key, Logits: AtlasNetwork.Head(h.Value)(outputs)))]
+            : [("", outputs)];
+        if (heads.Count == 1) heads[0] = ("", heads[0].Logits);
         if (run.Models.Contains("adapter"))
         {
             using Module<Tensor, Tensor, Tensor> adapter = LoadAdapter(run.Description<AtlasAdapterModel>("adapter"), run.Model("adapter"));
-            logits = adapter.call(Inference.Outputs(network, x => network.Evaluate(x, Features(architecture)), examples.Inputs), logits);
+            heads[0] = ("", adapter.call(Inference.Outputs(network.Module, network.Features, examples.Inputs), heads[0].Logits));
         }
-        (Tensor values, Tensor indexes) = logits.softmax(1).max(1);
-        var text = new StringBuilder("row,class,probability\n");
-        long[] classes = indexes.data<long>().ToArray();
-        float[] probabilities = values.data<float>().ToArray();
-        for (int row = 0; row < classes.Length; row++) text.Append(CultureInfo.InvariantCulture, $"{row},{classes[row]},{probabilities[row]:0.######}\n");
+        (long[] Class, float[] Probability)[] columns = [.. heads.Select(h =>
+        {
+            (Tensor values, Tensor indexes) = h.Logits.softmax(1).max(1);
+            return (indexes.data<long>().ToArray(), values.data<float>().ToArray());
+        })];
+        string Suffix(string name) => name.Length == 0 ? "" : $"_{name}";
+        var text = new StringBuilder("row").AppendJoin("", heads.Select(h => $",class{Suffix(h.Name)},probability{Suffix(h.Name)}")).Append('\n');
+        for (int row = 0; row < outputs.shape[0]; row++)
+        {
+            text.Append(row);
+            foreach ((long[] classes, float[] probabilities) in columns) text.Append(CultureInfo.InvariantCulture, $",{classes[row]},{probabilities[row]:0.######}");
+            text.Append('\n');
+        }
         AtomicFile.WriteText(context.OutPath, text.ToString());
-        context.Report($"Predicted {classes.Length} rows.");
-        if (examples.Labels is not null) context.Report(FormattableString.Invariant($"Accuracy {Classification.Accuracy(logits, examples.Labels):0.0000}."));
+        context.Report($"Predicted {outputs.shape[0]} rows.");
+        if (examples.Labels is { } labels)
+            foreach ((string name, Tensor logits) in heads)
+                if (labels.max().item<long>() < logits.shape[1]) context.Report(FormattableString.Invariant($"Accuracy{(name.Length == 0 ? "" : $" as {name}")} {Classification.Accuracy(logits, labels):0.0000}."));
     }
 
     // Task arithmetic on files alone, in constant memory.
@@ -103,16 +116,15 @@ internal sealed partial class AtlasCheckpoints
 
     private void Learn()
     {
-        Architecture architecture = UserModel.Describe(_basePath, _data.Parts.GetValueOrDefault(LayersPart));
-        using Network network = UserModel.Load(_basePath, architecture);
-        network.to(_context.Device).eval();
+        using var network = AtlasNetwork.Open(_basePath, _data.Parts.GetValueOrDefault(LayersPart));
+        network.Module.to(_context.Device).eval();
         Dictionary<string, Tensor> start = network.State();
-        TaskVector[] vectors = [.. _tuned.Select(t => Read(t.Name, t.Path, start))];
+        TaskVector[] vectors = [.. _tuned.Select(t => Read(t.Name, t.Path, network, start))];
         _context.UsedData($"{_basePath} and {vectors.Length} fine-tuned checkpoints ({string.Join(", ", vectors.Select(v => v.Name))}) of {start.Count} tensors");
         if (_data.Path.Length == 0) throw new BadInputException($"Mode {_options.Mode.ToString().ToLowerInvariant()} learns from data: give --data PATH (mode merge needs none).");
-        OwnTask[] tasks = ReadTasks(architecture, network.Architecture.Shapes()[architecture.Layers[^1].Name][^1]);
-        if (_options.Mode is AtlasMode.Tta or AtlasMode.Fewshot && _options.Crop < 1 && architecture.Input.Count != 3 && (_options.Mode == AtlasMode.Fewshot || _options.Objective != TestTimeObjective.Sar))
-            throw new BadInputException($"The network takes [{string.Join(", ", architecture.Input)}], and random crops are for images [channels, height, width]: set crop=1{(_options.Mode == AtlasMode.Tta ? " with objective=sar" : "")}.");
+        OwnTask[] tasks = ReadTasks(network);
+        if (_options.Mode is AtlasMode.Tta or AtlasMode.Fewshot && _options.Crop < 1 && network.Input.Count != 3 && (_options.Mode == AtlasMode.Fewshot || _options.Objective != TestTimeObjective.Sar))
+            throw new BadInputException($"The network takes [{string.Join(", ", network.Input)}], and random crops are for images [channels, height, width]: set crop=1{(_options.Mode == AtlasMode.Tta ? " with objective=sar" : "")}.");
 
         Granularity granularity = _options.Scaling switch { AtlasScaling.Global => Granularity.Global, AtlasScaling.Block => Granularity.Block, _ => Granularity.Partition(_options.Groups) };
         var table = new List<(string Model, ArmResult Result)>();
@@ -120,7 +132,7 @@ internal sealed partial class AtlasCheckpoints
         void Measure(ArmRun run, Dictionary<string, Tensor> state)
         {
             network.Load(state);
-            Report(run, task => task.Test.Accuracy(network));
+            Report(run, task => task.Test.Accuracy(network.Module));
         }
         void Report(ArmRun run, Func<OwnTask, double> accuracy)
         {
@@ -138,12 +150,12 @@ internal sealed partial class AtlasCheckpoints
             Arm("best scale (search)", run =>
             {
                 network.Load(start);
-                double[] own = Own(vectors, start, network, tasks), floor = negate ? [_options.ControlShare * tasks[1].Validation.Accuracy(network)] : [];
+                double[] own = Own(vectors, start, network, tasks), floor = negate ? [_options.ControlShare * tasks[1].Validation.Accuracy(network.Module)] : [];
                 ScaleSearch found = TaskArithmetic.SearchScale(start, negate ? [-vectors[0]] : vectors, state =>
                 {
                     network.Load(state);
-                    return negate ? tasks[1].Validation.Accuracy(network) >= floor[0] ? -tasks[0].Validation.Accuracy(network) : double.NegativeInfinity
-                        : tasks.Select((task, t) => task.Validation.Accuracy(network) / own[t]).Average();
+                    return negate ? tasks[1].Validation.Accuracy(network.Module) >= floor[0] ? -tasks[0].Validation.Accuracy(network.Module) : double.NegativeInfinity
+                        : tasks.Select((task, t) => task.Validation.Accuracy(network.Module) / own[t]).Average();
                 });
                 Measure(run, (negate ? -vectors[0] : vectors.Aggregate((a, b) => a + b)).ApplyTo(start, found.Alpha));
                 run.Metric("alpha", found.Alpha);
@@ -152,8 +164,8 @@ internal sealed partial class AtlasCheckpoints
         Arm("aTLAS", run =>
         {
             network.Load(start);
-            using AnisotropicComposition composition = Refusing(_data.Part(TunedPart), () => new AnisotropicComposition(network, vectors, granularity, _options.MatricesOnly, run.Seed));
-            CompositionResult result = Fit(run, composition, tasks, vectors, start);
+            using AnisotropicComposition composition = Refusing(_data.Part(TunedPart), () => new AnisotropicComposition(network.Module, vectors, granularity, _options.MatricesOnly, run.Seed));
+            CompositionResult result = Fit(run, network, composition, tasks, vectors, start);
             run.Include(result.History);
             run.Metric("epoch", result.Epoch);
             run.Metric("trained values", composition.Coefficients.numel());
@@ -161,19 +173,19 @@ internal sealed partial class AtlasCheckpoints
             if (_options.ResetBatchNorm)
             {
                 network.Load(merged);
-                if (BatchNormReset.Run(network, cat([.. tasks.Select(t => t.Validation.Inputs)], 0), seed: run.Seed) > 0) merged = network.State();
+                if (BatchNormReset.Run(network.Module, cat([.. tasks.Select(t => t.Validation.Inputs)], 0), seed: run.Seed) > 0) merged = network.State();
             }
             Measure(run, merged);
             run.Tensor("coefficients", composition.BlockCoefficients());
-            Save(run, composition, architecture, merged);
-            if (_options is { Mode: AtlasMode.Fewshot, Adapter: not AtlasAdapter.None }) FitAdapter(run, network, architecture, tasks[0]);
+            Save(run, composition, network, tasks, merged);
+            if (_options is { Mode: AtlasMode.Fewshot, Adapter: not AtlasAdapter.None }) FitAdapter(run, network, tasks[0]);
         });
         Show(table, network, vectors, start);
-        if (architecture.Layers.Any(l => l.Kind == LayerKind.BatchNorm) && !_options.ResetBatchNorm)
+        if (network.HasBatchNorm && !_options.ResetBatchNorm)
             _context.Note("The statistics of batch normalisation are the base's; --set reset-batch-norm=true estimates them anew on the data.");
     }
 
-    private CompositionResult Fit(ArmRun run, AnisotropicComposition composition, OwnTask[] tasks, TaskVector[] vectors, Dictionary<string, Tensor> start)
+    private CompositionResult Fit(ArmRun run, AtlasNetwork network, AnisotropicComposition composition, OwnTask[] tasks, TaskVector[] vectors, Dictionary<string, Tensor> start)
     {
         CompositionOptions Options(double rate, int epochs) => new()
         {
@@ -193,18 +205,18 @@ internal sealed partial class AtlasCheckpoints
                 {
                     LearningRate = how.LearningRate, WeightDecay = how.WeightDecay, Epochs = how.Epochs, BatchSize = how.BatchSize, Penalty = how.Penalty, Trainer = how.Trainer, Cancellation = how.Cancellation,
                     Objective = _options.Objective, Reference = _options.Reference,
-                });
+                }, training[0].Head);
             default:
-                using (Network other = new Network(((Network)composition.Model).Architecture).Load(start))
+                using (AtlasNetwork other = network.Another())
                 {
-                    other.to(run.Device).eval();
+                    other.Module.to(run.Device).eval();
                     return TaskAdditionTrainer.Fit(composition, training, validation, Own(vectors, start, other, tasks), Options(_options.AdditionRate, _options.Epochs));
                 }
         }
     }
 
     // The best accuracy that one of the given networks has on each task (its own network's, if fine-tuning went well), by which the mean is normalised; 1 where there is one set for all.
-    private double[] Own(TaskVector[] vectors, Dictionary<string, Tensor> start, Network network, OwnTask[] tasks)
+    private double[] Own(TaskVector[] vectors, Dictionary<string, Tensor> start, AtlasNetwork network, OwnTask[] tasks)
     {
         double[] best = [.. tasks.Select(_ => 1.0)];
         if (_options.Mode != AtlasMode.Add || tasks.Length == 1) return best;
@@ -212,13 +224,13 @@ internal sealed partial class AtlasCheckpoints
         foreach (Dictionary<string, Tensor> state in vectors.Select(v => v.ApplyTo(start)).Prepend(start))
         {
             network.Load(state);
-            for (int t = 0; t < tasks.Length; t++) best[t] = Math.Max(best[t], tasks[t].Validation.Accuracy(network));
+            for (int t = 0; t < tasks.Length; t++) best[t] = Math.Max(best[t], tasks[t].Validation.Accuracy(network.Module));
         }
         network.Load(start);
         return best;
     }
 
-    private static TaskVector Read(string name, string path, Dictionary<string, Tensor> start)
+    private static TaskVector Read(string name, string path, AtlasNetwork network, Dictionary<string, Tensor> start)
     {
         Dictionary<string, Tensor> state = Safetensors.Read(path);
         return Refusing(path, () =>
@@ -227,7 +239,7 @@ internal sealed partial class AtlasCheckpoints
             {
                 // Counters may be missing, as in Network.Load.
                 foreach ((string key, Tensor tensor) in start.Where(p => p.Key.EndsWith(".num_batches_tracked", StringComparison.Ordinal))) state.TryAdd(key, tensor);
-                return TaskVector.FromCheckpoints(start, state, name);
+                return TaskVector.FromCheckpoints(start, network.Own(state), name);
             }
             string config = Path.Combine(Path.GetDirectoryName(Path.GetFullPath(path))!, "adapter_config.json");
             double scale = 1;
@@ -245,14 +257,15 @@ internal sealed partial class AtlasCheckpoints
     // Parts of the user's data that a task is learned, selected and measured on.
     private sealed record OwnTask(string Name, CompositionTask Training, CompositionTask Validation, CompositionTask Test);
 
-    private OwnTask[] ReadTasks(Architecture architecture, long classes)
+    private OwnTask[] ReadTasks(AtlasNetwork network)
     {
-        Examples Labelled(string path, bool needed = true)
+        Examples Labelled(string path, string name, bool needed = true)
         {
-            Examples examples = Examples.Read(path, architecture.Input, _options.Mean, _options.Deviation);
+            long classes = ReadHead(network, name)?.shape[0] ?? network.Outputs;
+            Examples examples = Examples.Read(path, network.Input, _options.Mean, _options.Deviation);
             if (examples.Labels is null && needed) throw new BadInputException($"{path} has no labels, which mode {_options.Mode.ToString().ToLowerInvariant()} needs: an array 'labels', or a folder for each class.");
             if (examples.Labels is { } labels && (labels.min().item<long>() < 0 || labels.max().item<long>() >= classes))
-                throw new BadInputException($"{path} has labels {labels.min().item<long>()}..{labels.max().item<long>()}; the network has {classes} outputs.");
+                throw new BadInputException($"{path} has labels {labels.min().item<long>()}..{labels.max().item<long>()}; there are {classes} classes.");
             return examples;
         }
         OwnTask Split(string name, Examples examples)
@@ -261,42 +274,62 @@ internal sealed partial class AtlasCheckpoints
             if (count - held < 1) throw new BadInputException($"The data of '{name}' are {count} rows, of which a share of {_options.Holdout} is held out: too few.");
             Seeds.Set(Seeds.Derive(_context.Seeds[0], 0x484F));
             Tensor order = randperm(count, ScalarType.Int64);
-            CompositionTask Part(long from, long size) => new(name, examples.Inputs.index_select(0, order.narrow(0, from, size)), examples.Labels!.index_select(0, order.narrow(0, from, size)));
+            CompositionTask Part(long from, long size) => new(name, examples.Inputs.index_select(0, order.narrow(0, from, size)), examples.Labels!.index_select(0, order.narrow(0, from, size)), Head(name));
             CompositionTask learned = Part(0, count - held);
             return new OwnTask(name, learned, learned, held > 0 ? Part(count - held, held) : learned);
         }
-        CompositionTask Whole(string name, Examples examples) => new(name, examples.Inputs, examples.Labels ?? zeros(0, ScalarType.Int64));
+        Func<Tensor, Tensor>? Head(string name) => ReadHead(network, name) is { } head ? AtlasNetwork.Head(head) : null;
+        CompositionTask Whole(string name, Examples examples) => new(name, examples.Inputs, examples.Labels ?? zeros(0, ScalarType.Int64), Head(name));
         string path = _data.Path;
         switch (_options.Mode)
         {
             case AtlasMode.Negate:
                 if (_tuned.Length != 1) throw new BadInputException($"Mode negate removes one task: --data.tuned names {_tuned.Length} checkpoints.");
-                return [Split("target", Labelled(path)), Split("control", Labelled(_data.Part(ControlPart)))];
+                return [Split("target", Labelled(path, "target")), Split("control", Labelled(_data.Part(ControlPart), "control"))];
             case AtlasMode.Fewshot:
-                CompositionTask examples = Whole("target", Labelled(path));
+                CompositionTask examples = Whole("target", Labelled(path, "target"));
                 if (!_data.Parts.TryGetValue(ValidationPart, out string? validation)) return [new OwnTask("target", examples, examples, examples)];
-                OwnTask split = Split("target", Labelled(validation));
+                OwnTask split = Split("target", Labelled(validation, "target"));
                 return [new OwnTask("target", examples, split.Training, split.Test)];
             case AtlasMode.Tta:
-                CompositionTask inputs = Whole("target", Labelled(path, needed: false));
+                CompositionTask inputs = Whole("target", Labelled(path, "target", needed: false));
                 return [new OwnTask("target", inputs, inputs, inputs)];
             default:
                 string?[] own = [.. _tuned.Select(t => Extensions.Select(e => Path.Combine(path, t.Name + e)).FirstOrDefault(f => File.Exists(f) || Directory.Exists(f)))];
-                if (!Directory.Exists(path) || own.All(o => o is null)) return [Split("validation", Labelled(path))];
+                if (!Directory.Exists(path) || own.All(o => o is null)) return [Split("validation", Labelled(path, "validation"))];
                 if (Array.IndexOf(own, null) is >= 0 and var missing) throw new BadInputException($"{path} has data for some checkpoints but none for '{_tuned[missing].Name}': {_tuned[missing].Name}.npz, .npy, .safetensors, .zip or a folder {_tuned[missing].Name}.");
-                return [.. _tuned.Select((t, i) => Split(t.Name, Labelled(own[i]!)))];
+                return [.. _tuned.Select((t, i) => Split(t.Name, Labelled(own[i]!, t.Name)))];
         }
     }
 
-    private void Save(ArmRun run, AnisotropicComposition composition, Architecture architecture, Dictionary<string, Tensor> merged)
+    // Text features of a task's classes, [classes, outputs]: one file for all, or NAME.npy, .npz or .safetensors in a folder.
+    private Tensor? ReadHead(AtlasNetwork network, string name)
+    {
+        if (!_data.Parts.TryGetValue(HeadsPart, out string? path))
+            return network.NeedsHeads ? throw new BadInputException($"{_basePath} is an image encoder of CLIP, which gives features: give --data.heads PATH, the text features [classes, {network.Outputs}] of the classes.") : null;
+        string? file = Directory.Exists(path) ? Extensions.Select(e => Path.Combine(path, name + e)).FirstOrDefault(File.Exists) : path;
+        if (file is null) throw new BadInputException($"{path} has no text features for '{name}': {name}.npy, .npz or .safetensors.");
+        Tensor head = Path.GetExtension(file).ToLowerInvariant() switch
+        {
+            ".npy" => Npy.Read(file),
+            ".npz" => Npz.Read(file).Values.First(),
+            _ => Safetensors.Read(file).Values.First(),
+        };
+        return head.dim() == 2 && head.shape[1] == network.Outputs ? head : throw new BadInputException($"{file} holds [{string.Join(", ", head.shape)}]; text features are [classes, {network.Outputs}].");
+    }
+
+    private void Save(ArmRun run, AnisotropicComposition composition, AtlasNetwork network, OwnTask[] tasks, Dictionary<string, Tensor> merged)
     {
         using (SafetensorsFile start = SafetensorsFile.Open(_basePath))
         {
-            // In the types of the base's file.
-            Safetensors.Write(_context.OutputPath("merged.safetensors"), merged.ToDictionary(p => p.Key, p => start.Names.Contains(p.Key) && start.ElementType(p.Key) is { } type ? p.Value.to(type) : p.Value), start.Metadata);
+            // In the types of the base's file, with everything else that it holds.
+            Safetensors.Write(_context.OutputPath("merged.safetensors"), start.Names.Union(merged.Keys).ToDictionary(n => n, n =>
+                !merged.TryGetValue(n, out Tensor? value) ? start.Get(n) : start.Names.Contains(n) && start.ElementType(n) is { } type ? value.to(type) : value), start.Metadata);
         }
-        AtomicFile.WriteText(_context.OutputPath("arch.json"), architecture.ToJson());
-        run.SaveModel("merged", merged, new AtlasModel(architecture.ToJson(), _options.Mean, _options.Deviation));
+        if (network.Layers.Length > 0) AtomicFile.WriteText(_context.OutputPath("arch.json"), network.Layers);
+        run.SaveModel("merged", merged, new AtlasModel(network.Layers, _options.Mean, _options.Deviation));
+        if (_data.Parts.ContainsKey(HeadsPart))
+            run.SaveModel("heads", tasks.Where(t => t.Name != "control").ToDictionary(t => t.Name, t => ReadHead(network, t.Name)!), new { Temperature = 0.01 });
         Safetensors.Write(_context.OutputPath("coefficients.safetensors"), new Dictionary<string, Tensor>(composition.Masks.Select(m => KeyValuePair.Create($"mask.{m.Key}", m.Value))) { ["coefficients"] = composition.Coefficients });
         var text = new StringBuilder("task").AppendJoin("", composition.Blocks.SelectMany(b => Enumerable.Range(0, (int)composition.BlockCoefficients().shape[2]).Select(k => composition.Masks.Count == 0 ? $",{b}" : $",{b}#{k}"))).Append('\n');
         float[] values = composition.BlockCoefficients().flatten().data<float>().ToArray();
@@ -306,15 +339,16 @@ internal sealed partial class AtlasCheckpoints
         AtomicFile.WriteText(_context.OutputPath("coefficients.csv"), text.ToString());
     }
 
-    private void FitAdapter(ArmRun run, Network network, Architecture architecture, OwnTask task)
+    private void FitAdapter(ArmRun run, AtlasNetwork network, OwnTask task)
     {
-        Tensor FeaturesOf(Tensor x) => Inference.Outputs(network, batch => network.Evaluate(batch, Features(architecture)), x);
-        (Tensor features, Tensor logits) = (FeaturesOf(task.Training.Inputs), Inference.Outputs(network, task.Training.Inputs));
+        Tensor FeaturesOf(Tensor x) => Inference.Outputs(network.Module, network.Features, x);
+        Tensor LogitsOf(Tensor x) => task.Training.Logits(Inference.Outputs(network.Module, x));
+        (Tensor features, Tensor logits) = (FeaturesOf(task.Training.Inputs), LogitsOf(task.Training.Inputs));
         using Module<Tensor, Tensor, Tensor> adapter = _options.Adapter == AtlasAdapter.Tip
             ? TipAdapter.Fit(features, task.Training.Labels, logits, new CompositionOptions { Epochs = 10, Trainer = run.Trainer, Cancellation = run.Cancellation })
             : new LinearProbePlusPlus(features, task.Training.Labels, logits);
         using var ungraphed = no_grad();
-        run.Metric($"with {_options.Adapter}", Classification.Accuracy(adapter.call(FeaturesOf(task.Test.Inputs), Inference.Outputs(network, task.Test.Inputs)), task.Test.Labels));
+        run.Metric($"with {_options.Adapter}", Classification.Accuracy(adapter.call(FeaturesOf(task.Test.Inputs), LogitsOf(task.Test.Inputs)), task.Test.Labels));
         run.SaveModel("adapter", adapter.state_dict().ToDictionary(p => p.Key, p => p.Value.detach().clone()), new AtlasAdapterModel(_options.Adapter, features.shape[0], features.shape[1], logits.shape[1]));
     }
 
@@ -325,9 +359,6 @@ internal sealed partial class AtlasCheckpoints
         adapter.load_state_dict(state);
         return adapter;
     }
-
-    // The layer before the head.
-    private static string Features(Architecture architecture) => architecture.Layers[^2].Name;
 
     private static LayerAgreement Agreement(string block, Tensor origin, Tensor[] changes)
     {
@@ -341,7 +372,7 @@ internal sealed partial class AtlasCheckpoints
         return new LayerAgreement(block, [.. Enumerable.Range(0, n).Select(i => Math.Sqrt(Inner(i, i)) / norm)], cosines, total > 0 ? 1 - all.sum(dim: 0).abs().sum().item<double>() / total : 0);
     }
 
-    private void Show(List<(string Model, ArmResult Result)> table, Network network, TaskVector[] vectors, Dictionary<string, Tensor> start)
+    private void Show(List<(string Model, ArmResult Result)> table, AtlasNetwork network, TaskVector[] vectors, Dictionary<string, Tensor> start)
     {
         string[] columns = [.. table.SelectMany(t => t.Result.Metrics.Keys).Distinct().Where(k => k is not ("epoch" or "trained values"))];
         if (columns.Length > 0)
@@ -349,7 +380,7 @@ internal sealed partial class AtlasCheckpoints
                 [.. table.Select(t => (IReadOnlyList<string>)[t.Model, .. columns.Select(c => t.Result.Metrics.TryGetValue(c, out double v) ? v.ToString("0.0000", CultureInfo.InvariantCulture) : "")])]);
         using var scope = NewDisposeScope();
         Tensor coefficients = table[^1].Result.Tensor("coefficients");
-        string[] blocks = [.. AnisotropicComposition.BlocksOf(network, vectors, _options.MatricesOnly)];
+        string[] blocks = [.. AnisotropicComposition.BlocksOf(network.Module, vectors, _options.MatricesOnly)];
         ShowLayers([.. blocks.Select(b => Agreement(b, start[b], [.. vectors.Select(v => v.Delta(b)?.view(start[b].shape) ?? zeros_like(start[b]))]))], coefficients);
         var values = new double[vectors.Length, blocks.Length];
         for (int i = 0; i < vectors.Length; i++)

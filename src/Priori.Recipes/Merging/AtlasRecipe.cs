@@ -214,7 +214,7 @@ public sealed record AtlasRecipeOptions : RecipeOptions
 }
 
 /// <summary>How a merged model of <see cref="AtlasRecipe"/> is rebuilt and fed.</summary>
-/// <param name="Architecture">The description of the network (JSON).</param>
+/// <param name="Architecture">The description of the network (JSON); empty for the image encoder of CLIP.</param>
 /// <param name="Mean">Mean of each channel that was subtracted.</param>
 /// <param name="Deviation">Deviation of each channel.</param>
 public sealed record AtlasModel(string Architecture, IReadOnlyList<double> Mean, IReadOnlyList<double> Deviation);
@@ -254,7 +254,8 @@ public sealed class AtlasRecipe : Recipe<AtlasRecipeOptions>
     {
         [AtlasCheckpoints.BasePart] = "The base checkpoint (.safetensors), with --data.tuned.",
         [AtlasCheckpoints.TunedPart] = "The checkpoints fine-tuned from the base: a folder of .safetensors files, or paths with commas between them. LoRA adapters of the PEFT library will do.",
-        [AtlasCheckpoints.LayersPart] = "arch.json, the layers of the checkpoints; found beside the base when not given.",
+        [AtlasCheckpoints.LayersPart] = "arch.json, the layers of the checkpoints; found beside the base when not given, and not needed for the image encoder of CLIP.",
+        [AtlasCheckpoints.HeadsPart] = "CLIP: text features [classes, dim] of the classes (npy, npz, safetensors), or a folder with a file for each task under its name.",
         [AtlasCheckpoints.ControlPart] = "Mode negate: labelled data of the task to keep.",
         [AtlasCheckpoints.ValidationPart] = "Mode fewshot: labelled data that choose the epoch and measure the result.",
     };

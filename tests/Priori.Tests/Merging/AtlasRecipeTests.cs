@@ -183,7 +183,7 @@ public sealed class AtlasRecipeTests : IDisposable
         Npz.Write(InFolder("unlabelled.npz"), new Dictionary<string, Tensor> { ["inputs"] = zeros(4, 1, 28, 28) });
         Assert.Contains("no labels", Message(Data(InFolder("unlabelled.npz"), ("base", start), ("tuned", tuned))));
         Npz.Write(InFolder("labels.npz"), new Dictionary<string, Tensor> { ["inputs"] = zeros(4, 1, 28, 28), ["labels"] = full(4, 10, ScalarType.Int64) });
-        Assert.Contains("10 outputs", Message(Data(InFolder("labels.npz"), ("base", start), ("tuned", tuned))));
+        Assert.Contains("10 classes", Message(Data(InFolder("labels.npz"), ("base", start), ("tuned", tuned))));
 
         Dictionary<string, Tensor> state = Safetensors.Read(start);
         string Other(Action<Dictionary<string, Tensor>> change)
@@ -204,16 +204,45 @@ public sealed class AtlasRecipeTests : IDisposable
     }
 
     [Fact]
-    public void The_papers_options_train_one_step_on_a_vision_transformer()
+    public void Clip_encoders_are_composed_with_heads_of_text_features()
+    {
+        Seeds.Set(0);
+        using var clip = new ClipVision(16, 8, 64, 1, 1, 32, 12);
+        Dictionary<string, Tensor> state = clip.State();
+        Safetensors.Write(InFolder("base.safetensors"), new Dictionary<string, Tensor>(state) { ["text_model.x"] = ones(2) });
+        string tuned = Directory.CreateDirectory(InFolder("tuned")).FullName, data = Directory.CreateDirectory(InFolder("validation")).FullName, heads = Directory.CreateDirectory(InFolder("heads")).FullName;
+        foreach ((string name, int classes) in new[] { ("cars", 3), ("signs", 4) })
+        {
+            Safetensors.Write(Path.Combine(tuned, name + ".safetensors"), new Dictionary<string, Tensor>(state.ToDictionary(p => p.Key, p => p.Value + 0.05 * randn_like(p.Value))) { ["text_model.x"] = ones(2) });
+            Npz.Write(Path.Combine(data, name + ".npz"), new Dictionary<string, Tensor> { ["inputs"] = rand(40, 3, 16, 16), ["labels"] = arange(40, int64).remainder(classes) });
+            Npy.Write(Path.Combine(heads, name + ".npy"), randn(classes, 12));
+        }
+        AtlasRecipeOptions options = _recipe.Defaults(Budget.Paper) with { Epochs = 2 };
+        UserData given = Data(data, ("base", InFolder("base.safetensors")), ("tuned", tuned), ("heads", heads));
+        (RunResult result, string run) = Run(options, given);
+        Assert.Equal(2 * clip.named_parameters().Count(), result.Arms[^1]["trained values"]);
+        Assert.Contains("text_model.x", Safetensors.Read(Path.Combine(run, "outputs", "merged.safetensors")).Keys);
+        _recipe.Apply(SavedRun.Open(run), new ApplyContext(new UserData(Path.Combine(data, "cars.npz"), new Dictionary<string, string>()), InFolder("p.csv"), CPU, _ => { }));
+        Assert.Equal("row,class_cars,probability_cars,class_signs,probability_signs", File.ReadLines(InFolder("p.csv")).First());
+        string Message(UserData wrong) => Assert.Throws<BadInputException>(() => Run(options, wrong)).Message;
+        Assert.Contains("--data.heads", Message(Data(data, ("base", InFolder("base.safetensors")), ("tuned", tuned))));
+        Npy.Write(Path.Combine(heads, "signs.npy"), randn(4, 5));
+        Assert.Contains("[4, 5]", Message(given));
+        File.Delete(Path.Combine(heads, "signs.npy"));
+        Assert.Contains("'signs'", Message(given));
+    }
+
+    [Fact]
+    public void The_papers_options_train_one_step_on_the_papers_encoder()
     {
         AtlasRecipeOptions paper = _recipe.Defaults(Budget.Paper);
         Seeds.Set(0);
-        using var network = new Network(Architectures.VisionTransformer(3, 32, 16, 24, 2, 4, 48, 10)); // ViT-B/32: 224, 32, 768, 12, 12, 3072
+        using var network = new ClipVision(32, 16, 64, 2, 1, 96, 24); // ViT-B/32: 224, 32, 768, 12, 12, 3072, 512
         network.eval();
         Dictionary<string, Tensor> state = network.State();
         TaskVector[] vectors = [.. Enumerable.Range(0, 8).Select(i => TaskVector.FromChanges(state.ToDictionary(p => p.Key, p => 0.02 * randn_like(p.Value)), name: $"{i}"))];
         using var composition = new AnisotropicComposition(network, vectors, storage: ScalarType.Float16);
-        CompositionTask[] tasks = [.. vectors.Select(v => new CompositionTask(v.Name, randn(paper.BatchSize / 8, 3, 32, 32), randint(10, [paper.BatchSize / 8], ScalarType.Int64)))];
+        CompositionTask[] tasks = [.. vectors.Select(v => new CompositionTask(v.Name, randn(paper.BatchSize / 8, 3, 32, 32), randint(10, [paper.BatchSize / 8], ScalarType.Int64), x => 100 * functional.normalize(x, dim: 1).matmul(functional.normalize(ones(10, 24) + eye(10, 24), dim: 1).t())))];
         CompositionResult result = TaskAdditionTrainer.Fit(composition, tasks, tasks, null, new CompositionOptions { LearningRate = paper.AdditionRate, WeightDecay = paper.WeightDecay, BatchSize = paper.BatchSize, Epochs = 1 });
         Assert.Equal(1, result.History.Steps);
         Assert.True(composition.Coefficients.detach().abs().max().item<float>() is > 0 and < 2e-3f || result.Epoch == 0);
