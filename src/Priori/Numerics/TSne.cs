@@ -56,6 +56,7 @@ public sealed record TSneResult(Tensor Embedding, IReadOnlyList<(int Step, doubl
 /// </summary>
 public static class TSne
 {
+    private const int BlockRows = 128; // 1 MB of float32 for 2,000 points
     private const double MinimumGain = 0.01, EntropyTolerance = 1e-5; // Gains as in the authors' code; log-perplexity met to 1e-5 nats.
 
     /// <summary>Embeds the rows of a matrix.</summary>
@@ -78,24 +79,20 @@ public static class TSne
         Tensor y = Start(data, options);
         double entropy = xlogy(p, p).sum().ToDouble(), rate = options.LearningRate ?? Math.Max(n / options.EarlyExaggeration / 4, 50);
         Tensor velocity = zeros_like(y), gains = ones_like(y), one = ones([n, 1], y.dtype, y.device);
-        Tensor q = empty_like(p), force = empty_like(p);
+        Tensor buffers = empty([2, Math.Min(BlockRows, n), n], p.dtype, device: p.device);
         var trace = new List<(int, double)>();
         for (int step = 0; step < options.Iterations; step++)
         {
             cancellation.ThrowIfCancellationRequested();
             using DisposeScope temporaries = NewDisposeScope();
             bool early = step < options.ExaggerationIterations;
-            double z = Kernel(y, one, q);
-            // Eq. 5: dC/dy_i = 4 sum_j (p_ij - q_ij) (y_i - y_j) / (1 + |y_i - y_j|^2), where q_ij = kernel_ij / z.
-            force.copy_(q).mul_(-1 / z).add_(p, early ? options.EarlyExaggeration : 1).mul_(q);
-            Tensor sums = force.matmul(cat([y, one], 1));
-            Tensor gradient = y.mul(sums.narrow(1, dimensions, 1)).sub_(sums.narrow(1, 0, dimensions)).mul_(4);
+            Tensor gradient = Gradient(p, y, one, buffers, early ? options.EarlyExaggeration : 1);
             Tensor same = gradient.sign().eq(velocity.sign());
             gains.copy_(where(same, gains * 0.8, gains + 0.2).clamp_min_(MinimumGain));
             velocity.mul_(early ? 0.5 : 0.8).add_(gradient.mul_(gains), -rate);
             y.add_(velocity);
             y.sub_(y.mean([0L], keepdim: true));
-            if ((step + 1) % options.TraceEvery == 0 || step + 1 == options.Iterations) trace.Add((step + 1, Divergence(p, entropy, y, one, q)));
+            if ((step + 1) % options.TraceEvery == 0 || step + 1 == options.Iterations) trace.Add((step + 1, Divergence(p, entropy, y, one, buffers)));
         }
         return new TSneResult(y.MoveToOuterDisposeScope(), trace);
     }
@@ -166,23 +163,51 @@ public static class TSne
         return from == k ? y : cat([y, randn([n, k - from], data.dtype, device: CPU, generator: new Generator((ulong)options.Seed)).mul_(Spread).to(data.device)], 1);
     }
 
-    /// <summary>Writes 1 / (1 + |y_i - y_j|^2), with 0 on the diagonal, and gives its sum z.</summary>
-    private static double Kernel(Tensor y, Tensor one, Tensor kernel)
+    /// <summary>
+    /// Eq. 5: dC/dy_i = 4 sum_j (p_ij - k_ij / z) k_ij (y_i - y_j) with the kernel k_ij = 1 / (1 + |y_i - y_j|^2) and z its sum. Attraction (p k) and repulsion (k^2) are
+    /// summed block by block and joined when z is known, so that the kernel stays in the cache.
+    /// </summary>
+    private static Tensor Gradient(Tensor p, Tensor y, Tensor one, Tensor buffers, double exaggeration)
     {
-        using DisposeScope scope = NewDisposeScope();
-        Tensor norms = y.square().sum(dim: 1, keepdim: true);
-        // 1 + |a|^2 + |b|^2 - 2 a b as one product of rows (a, |a|^2, 1) and (-2 b, 1, 1 + |b|^2).
-        kernel.addmm_(cat([y, norms, one], 1), cat([y * -2, one, norms + 1], 1).t(), beta: 0);
-        kernel.reciprocal_().diagonal().fill_(0);
-        return kernel.sum().ToDouble();
+        long dimensions = y.shape[1];
+        Tensor points = cat([y, one], 1), attraction = empty_like(points), repulsion = empty_like(points), z = zeros([], y.dtype, y.device);
+        foreach ((long first, Tensor kernel) in Kernel(y, one, buffers[0]))
+        {
+            Tensor weights = buffers[1].narrow(0, 0, kernel.shape[0]);
+            z.add_(kernel.sum());
+            weights.copy_(kernel).mul_(p.narrow(0, first, kernel.shape[0]));
+            attraction.narrow(0, first, kernel.shape[0]).addmm_(weights, points, beta: 0);
+            repulsion.narrow(0, first, kernel.shape[0]).addmm_(kernel.mul_(kernel), points, beta: 0);
+        }
+        Tensor sums = attraction.mul_(exaggeration).sub_(repulsion.div_(z));
+        return y.mul(sums.narrow(1, dimensions, 1)).sub_(sums.narrow(1, 0, dimensions)).mul_(4);
     }
 
     /// <summary>sum p log(p / q) = sum p log p - sum p log kernel + log z, as p sums to 1.</summary>
-    private static double Divergence(Tensor p, double entropy, Tensor y, Tensor one, Tensor kernel)
+    private static double Divergence(Tensor p, double entropy, Tensor y, Tensor one, Tensor buffers)
     {
-        using DisposeScope scope = NewDisposeScope();
-        double z = Kernel(y, one, kernel);
-        kernel.diagonal().fill_(1); // p is 0 there
-        return entropy - (p * kernel.log()).sum().ToDouble() + Math.Log(z);
+        double z = 0, cross = 0;
+        foreach ((long first, Tensor kernel) in Kernel(y, one, buffers[0]))
+        {
+            z += kernel.sum().ToDouble();
+            kernel.diagonal(first).fill_(1); // p is 0 there
+            cross += kernel.log_().mul_(p.narrow(0, first, kernel.shape[0])).sum().ToDouble();
+        }
+        return entropy - cross + Math.Log(z);
+    }
+
+    /// <summary>1 / (1 + |y_i - y_j|^2) with 0 on the diagonal, in blocks of rows that share the buffer [rows, n].</summary>
+    private static IEnumerable<(long First, Tensor Kernel)> Kernel(Tensor y, Tensor one, Tensor buffer)
+    {
+        Tensor norms = y.square().sum(dim: 1, keepdim: true);
+        // 1 + |a|^2 + |b|^2 - 2 a b as one product of rows (a, |a|^2, 1) and (-2 b, 1, 1 + |b|^2).
+        Tensor left = cat([y, norms, one], 1), right = cat([y * -2, one, norms + 1], 1).t();
+        for (long first = 0; first < y.shape[0]; first += buffer.shape[0])
+        {
+            long rows = Math.Min(buffer.shape[0], y.shape[0] - first);
+            Tensor kernel = buffer.narrow(0, 0, rows);
+            kernel.addmm_(left.narrow(0, first, rows), right, beta: 0).reciprocal_().diagonal(first).fill_(0);
+            yield return (first, kernel);
+        }
     }
 }
