@@ -277,10 +277,10 @@ public static class InteractionBasis
 
     private static EdgeMatrix Edges(SectionedModel model, int layer, Tensor f, LayerBasis from, LayerBasis to, InteractionBasisOptions options, CancellationToken cancellation)
     {
+        if (model.Linear[layer] is { } section) return LinearEdges(layer, section, f, from, to, cancellation);
         int outputs = to.Size, inputs = from.Size;
         Tensor weights = zeros(outputs, inputs, f.dtype), constant = zeros(outputs, f.dtype);
-        // A ReLU map with its bias scaled along is homogeneous: its gradient is the same on the whole path.
-        (double Position, double Weight)[] path = model.Linear[layer] is not null ? [(1, 1)] : Path(options);
+        (double Position, double Weight)[] path = Path(options);
         for (long start = 0; start < f.shape[0]; start += options.ChunkSize)
         {
             cancellation.ThrowIfCancellationRequested();
@@ -296,16 +296,29 @@ public static class InteractionBasis
         return new EdgeMatrix(layer, weights / f.shape[0], constant / f.shape[0]);
     }
 
+    // With its bias scaled along, a ReLU map is homogeneous: its gradient C'^T diag(m) W C+^T is the same on the whole path, and positions do not mix.
+    private static EdgeMatrix LinearEdges(int layer, LinearSection section, Tensor f, LayerBasis from, LayerBasis to, CancellationToken cancellation)
+    {
+        using var ungraphed = no_grad();
+        int outputs = to.Size, inputs = from.Size;
+        Tensor rows = Rows(f), left = to.C.t().contiguous(), right = section.Weight.matmul(from.CPinv.t());
+        Tensor weights = zeros(outputs, inputs, f.dtype), constant = zeros(outputs, f.dtype);
+        long size = Math.Max(1, (1 << 18) / Math.Max(1, outputs * Math.Max(inputs, left.shape[1]))); // Jacobians of a chunk stay in the cache
+        for (long start = 0; start < rows.shape[0]; start += size)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            using var scope = NewDisposeScope();
+            Tensor x = rows.narrow(0, start, Math.Min(size, rows.shape[0] - start)), coordinates = from.Coordinates(x), masks = section.Mask(x);
+            Tensor jacobian = (left.unsqueeze(0) * masks.unsqueeze(1)).view(-1, left.shape[1]).matmul(right).view(-1, outputs, inputs);
+            weights.add_(jacobian.pow_(2).mul_(coordinates.square().unsqueeze(1)).sum(dim: 0));
+            Tensor remainder = to.Coordinates(section.Apply(x)) - (masks * coordinates.matmul(right.t())).matmul(to.C); // what is left is the constant's
+            constant.add_(remainder.square().sum(dim: 0));
+        }
+        return new EdgeMatrix(layer, weights / f.shape[0], constant / f.shape[0]);
+    }
+
     private static Tensor Contributions(SectionedModel model, int layer, Tensor x, Tensor coordinates, LayerBasis from, LayerBasis to, double position)
     {
-        if (model.Linear[layer] is { } section)
-        {
-            bool tokens = x.dim() == 3;
-            Tensor masks = section.Mask(Rows(x));
-            Tensor jacobian = (to.C.t().unsqueeze(0) * masks.unsqueeze(1)).matmul(section.Weight.matmul(from.CPinv.t())); // [rows, outputs, inputs]
-            Tensor contribution = jacobian * Rows(coordinates).unsqueeze(1);
-            return tokens ? contribution.reshape(x.shape[0], -1, contribution.shape[2]) : contribution;
-        }
         Tensor at = (x * position).detach().clone().requires_grad_();
         Tensor target = model.Sections[layer](at).matmul(to.C).reshape(x.shape[0], -1);
         var columns = new List<Tensor>();
