@@ -209,7 +209,11 @@ internal sealed class DigitSpaces
     });
 
     /// <summary>Drops the trained networks that only this run needed.</summary>
-    public void Clean() => Directory.Delete(Path.Combine(_context.Folder, "networks"), recursive: true);
+    public void Clean()
+    {
+        string folder = Path.Combine(_context.Folder, "networks");
+        if (Directory.Exists(folder)) Directory.Delete(folder, recursive: true); // a run that was interrupted later has none
+    }
 
     // What is compared: similarities to the anchors as they are, or the embeddings.
     private Tensor Space(Halves halves)

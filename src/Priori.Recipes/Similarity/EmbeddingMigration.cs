@@ -13,9 +13,10 @@ namespace Priori.Recipes.Similarity;
 /// <param name="Similarity">What a coordinate of a relative representation is.</param>
 /// <param name="Space">What is done to each space first.</param>
 /// <param name="Translation">What translates the new model's embeddings into the old one's space: anchors or procrustes.</param>
+/// <param name="Ridge">Ridge of the translation through the anchors.</param>
 /// <param name="Anchors">The anchors: rows of the parallel embeddings, and their hash.</param>
 /// <param name="AnchorIds">Names of the anchors, in order.</param>
-public sealed record EmbeddingTranslationModel(RelativeSimilarity Similarity, SpaceNormalization Space, string Translation, string Anchors, IReadOnlyList<string> AnchorIds);
+public sealed record EmbeddingTranslationModel(RelativeSimilarity Similarity, SpaceNormalization Space, string Translation, double Ridge, string Anchors, IReadOnlyList<string> AnchorIds);
 
 /// <summary>Embeddings of the same things by an old and a new model.</summary>
 internal sealed record ParallelEmbeddings(Tensor Old, Tensor New, IReadOnlyList<string> Ids, string Description)
@@ -131,7 +132,7 @@ internal static class EmbeddingMigration
                     {
                         Relative => (RelativeProjection.Project(oldRows, oldAnchors, options.Similarity, options.Space), RelativeProjection.Project(newRows, newAnchors, options.Similarity, options.Space)),
                         Orthogonal => (oldRows, Map(newAnchors, oldAnchors).Apply(newRows)),
-                        Translated => (oldRows, AnchorTranslation.Fit(newAnchors, oldAnchors).Apply(newRows)),
+                        Translated => (oldRows, AnchorTranslation.Fit(newAnchors, oldAnchors, options.Ridge).Apply(newRows)),
                         Rebuilt => (newRows, newRows),
                         _ => (oldRows, newRows),
                     };
@@ -147,7 +148,9 @@ internal static class EmbeddingMigration
         Report(options, context, results);
 
         AnchorSet used = named is null ? AnchorSet.Select(functional.normalize(pairs.Old, dim: 1), options.Strategy, k, Runtime.Seeds.Derive(context.Seeds[0], 1)) : AnchorSet.Provided(pairs.Old, named);
-        Keep(options, context, pairs, used, results[Translated].Average(r => r["mrr"]) >= results[Orthogonal].Average(r => r["mrr"]) ? "anchors" : "procrustes");
+        // New rows are translated the way that finds more; where both find as many, the one that comes nearer.
+        (double Mrr, double Cosine) Quality(string arm) => (results[arm].Average(r => r["mrr"]), results[arm].Average(r => r["cosine"]));
+        Keep(options, context, pairs, used, Quality(Translated).CompareTo(Quality(Orthogonal)) > 0 ? "anchors" : "procrustes");
         Picture(options, context, pairs, used, sameWidth);
     }
 
@@ -200,7 +203,7 @@ internal static class EmbeddingMigration
     {
         AtomicFile.WriteText(context.OutputPath("anchors.json"), anchors.ToJson());
         context.SaveModel(ModelName, new Dictionary<string, Tensor> { ["anchors.old"] = anchors.TakeParallel(pairs.Old).contiguous(), ["anchors.new"] = anchors.TakeParallel(pairs.New).contiguous() },
-            new EmbeddingTranslationModel(options.Similarity, options.Space, translation, anchors.ToJson(), [.. anchors.Indices.Select(i => pairs.Ids[(int)i])]));
+            new EmbeddingTranslationModel(options.Similarity, options.Space, translation, options.Ridge, anchors.ToJson(), [.. anchors.Indices.Select(i => pairs.Ids[(int)i])]));
     }
 
     // Both models' rows in two dimensions: absolute and relative, each on the principal components of the old model's.
@@ -236,7 +239,7 @@ internal static class EmbeddingMigration
         Tensor own = saved[old ? "anchors.old" : "anchors.new"];
         if (rows.shape[1] != own.shape[1]) throw new BadInputException($"{path} has {rows.shape[1]} numbers a row; the {(old ? "old" : "new")} model's embeddings have {own.shape[1]}.{(!old && rows.shape[1] == saved["anchors.old"].shape[1] ? " Give rows of the old model with --data.a." : "")}");
         var written = new Dictionary<string, Tensor> { ["relative"] = RelativeProjection.Project(rows, own, model.Similarity, model.Space) };
-        if (!old) written["translated"] = model.Translation == "procrustes" ? Map(own, saved["anchors.old"]).Apply(rows) : AnchorTranslation.Fit(own, saved["anchors.old"]).Apply(rows);
+        if (!old) written["translated"] = model.Translation == "procrustes" ? Map(own, saved["anchors.old"]).Apply(rows) : AnchorTranslation.Fit(own, saved["anchors.old"], model.Ridge).Apply(rows);
         EmbeddingFiles.Write(context.OutPath, file.Ids, written, out string output);
         context.Report(old
             ? $"{file.Count} rows of the old model: relative to {own.shape[0]} anchors in {output}."

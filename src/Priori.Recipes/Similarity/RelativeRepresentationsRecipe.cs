@@ -28,6 +28,10 @@ public sealed record RelativeRepresentationsRecipeOptions : RecipeOptions
     [Option("What is done to each space before similarities, with the statistics of its anchors.")]
     public SpaceNormalization Space { get; init; } = SpaceNormalization.None;
 
+    /// <summary>Ridge of the translation.</summary>
+    [Option("Own embeddings: ridge of the translation through the anchors, relative to the mean eigenvalue of their Gram matrix; 0 is the pseudo-inverse.", Min = 0)]
+    public double Ridge { get; init; } = 0.3;
+
     /// <summary>Matrix of own files.</summary>
     [Option("Own embeddings: name of the matrix in files that hold several.")]
     public string Matrix { get; init; } = "";

@@ -427,6 +427,11 @@ public class RelativeRepresentationsTests
         Tensor translated = translation.Apply(a.narrow(0, 20, 20)), truth = b.narrow(0, 20, 20);
         Assert.Equal(1, LatentSpaceComparison.Cosine(truth, translated), 1e-9);
         Assert.True(translated.norm(1).allclose(b.narrow(0, 0, 20).norm(1).mean(), atol: 1e-9));
+        // With as many anchors as dimensions the pseudo-inverse amplifies noise, a ridge does not; a vanishing one is the pseudo-inverse.
+        Tensor noisy = b + Gaussian(14, 40, 7), exact = AnchorTranslation.Fit(a.narrow(0, 0, 7), noisy.narrow(0, 0, 7)).Apply(a.narrow(0, 20, 20));
+        Assert.True(exact.allclose(AnchorTranslation.Fit(a.narrow(0, 0, 7), noisy.narrow(0, 0, 7), 1e-9).Apply(a.narrow(0, 20, 20)), atol: 1e-3));
+        Assert.True(LatentSpaceComparison.Cosine(truth, AnchorTranslation.Fit(a.narrow(0, 0, 7), noisy.narrow(0, 0, 7), .3).Apply(a.narrow(0, 20, 20))) > LatentSpaceComparison.Cosine(truth, exact) + .02);
+        Assert.Throws<ArgumentOutOfRangeException>(() => AnchorTranslation.Fit(a, b, -1));
         Assert.Contains("[k, b]", Assert.Throws<ArgumentException>(() => AnchorTranslation.Fit(a.narrow(0, 0, 4), b.narrow(0, 0, 5))).Message);
         Assert.Contains("Embedding 2", Assert.Throws<ArgumentException>(() => AnchorTranslation.Fit(a.narrow(0, 0, 4), cat([b.narrow(0, 0, 2), zeros(2, 7, float64)]))).Message);
         Assert.Contains("same encoder", Assert.Throws<ArgumentException>(() => translation.Apply(randn(3, 7, float64))).Message);

@@ -15,18 +15,25 @@ public sealed class AnchorTranslation
     /// <summary>Prepares the translation.</summary>
     /// <param name="sourceAnchors">Anchors in the source space, floating point [k, a].</param>
     /// <param name="targetAnchors">The same anchors, in the same order, in the target space [k, b].</param>
-    /// <exception cref="ArgumentException">The numbers of anchors or the types differ, or an anchor has length zero; the message names it.</exception>
-    public static AnchorTranslation Fit(Tensor sourceAnchors, Tensor targetAnchors)
+    /// <param name="ridge">
+    /// Ridge of the inverse, at least 0, relative to the mean eigenvalue k / b of the anchors' Gram matrix. 0, as in the paper, is the pseudo-inverse; with about as many anchors as dimensions it amplifies noise, which a ridge damps.
+    /// </param>
+    /// <exception cref="ArgumentException">The numbers of anchors or the types differ, the ridge is negative, or an anchor has length zero; the message names it.</exception>
+    public static AnchorTranslation Fit(Tensor sourceAnchors, Tensor targetAnchors, double ridge = 0)
     {
         ArgumentNullException.ThrowIfNull(sourceAnchors);
         ArgumentNullException.ThrowIfNull(targetAnchors);
         if (sourceAnchors.dim() != 2 || targetAnchors.dim() != 2 || sourceAnchors.shape[0] != targetAnchors.shape[0] || sourceAnchors.dtype != targetAnchors.dtype)
             throw new ArgumentException($"Anchors must be [k, a] and [k, b] of one type, not {sourceAnchors.dtype} [{string.Join(", ", sourceAnchors.shape)}] and {targetAnchors.dtype} [{string.Join(", ", targetAnchors.shape)}].", nameof(targetAnchors));
+        ArgumentOutOfRangeException.ThrowIfNegative(ridge);
         using var ungraphed = no_grad();
         using DisposeScope scope = NewDisposeScope();
         foreach (Tensor anchors in new[] { sourceAnchors, targetAnchors }) RelativeProjection.Project(anchors, anchors.narrow(0, 0, 1)); // its checks
         Tensor lengths = targetAnchors.norm(1, keepdim: true);
-        Tensor back = RelativeProjection.PseudoInverse(targetAnchors / lengths).t(); // [k, b]
+        Tensor unit = targetAnchors / lengths;
+        (long k, long b) = (unit.shape[0], unit.shape[1]);
+        Tensor back = ridge == 0 ? RelativeProjection.PseudoInverse(unit).t() // [k, b]
+            : linalg.solve(unit.t().matmul(unit) + ridge * k / b * eye(b, dtype: unit.dtype, device: unit.device), unit.t()).t();
         return new AnchorTranslation(sourceAnchors.detach().clone().MoveToOuterDisposeScope(), back.MoveToOuterDisposeScope(), lengths.mean().to(ScalarType.Float64).item<double>());
     }
 
