@@ -104,8 +104,8 @@ public sealed record ActiveMultitaskRecipeOptions : RecipeOptions
     public int DigitTargets { get; init; } = 4;
 
     /// <summary>Digit strategies.</summary>
-    [Option("Corrupted digits: strategies.", Choices = ["target only", "uniform", "nu2 squared", "nu2", "nu1 lasso"])]
-    public IReadOnlyList<string> DigitStrategies { get; init; } = ["target only", "uniform", "nu2 squared", "nu2", "nu1 lasso"];
+    [Option("Corrupted digits: strategies.", Choices = ["target only", "uniform", "nu2 squared", "nu2", "nu1 lasso", ActiveMultitaskRecipe.SameDigit])]
+    public IReadOnlyList<string> DigitStrategies { get; init; } = ["target only", "uniform", "nu2 squared", "nu2", "nu1 lasso", ActiveMultitaskRecipe.SameDigit];
 
     /// <summary>Digit seeds.</summary>
     [Option("Corrupted digits: how many of the seeds.", Min = 1)]
@@ -149,11 +149,12 @@ public sealed record ActiveMultitaskRecipeOptions : RecipeOptions
 public sealed class ActiveMultitaskRecipe : Recipe<ActiveMultitaskRecipeOptions>
 {
     private const int Inputs = 20, Rank = 5, KnownBudget = 4000, EstimatedBudget = 12000, FirstFreshSeed = 12;
+    internal const string SameDigit = "known same digit"; // no estimate: all but the least number of labels goes to the sources of the target's digit, equally
     private static readonly string[] ClaimSuffixes = ["", "-pilot"], Measures = ["error", "excess"], Shown = ["nu1", "nu1 lasso", "nu2"];
     private static readonly string[] Known = ["uniform", "nu2 squared", "nu2", "nu1"];
     private static readonly string[] Estimated = ["uniform", "nu2 squared estimated", "nu2 estimated", "nu1 lasso", "top tasks"];
     private static readonly (string Name, SamplingStrategy Strategy)[] DigitStrategies =
-        [("target only", SamplingStrategy.TargetOnly), ("uniform", SamplingStrategy.Uniform), ("nu2 squared", SamplingStrategy.MinNormSquared), ("nu2", SamplingStrategy.MinNorm), ("nu1 lasso", SamplingStrategy.Lasso)];
+        [("target only", SamplingStrategy.TargetOnly), ("uniform", SamplingStrategy.Uniform), ("nu2 squared", SamplingStrategy.MinNormSquared), ("nu2", SamplingStrategy.MinNorm), ("nu1 lasso", SamplingStrategy.Lasso), (SameDigit, SamplingStrategy.Lasso)];
 
     /// <summary>The variants of the estimated relevance: what differs from 200 target labels, reuse and a penalty of 0.05.</summary>
     private static readonly (string Name, SamplingStrategy Strategy, int Labels, bool Reuse, double Lambda, int Epochs, bool CrossValidate)[] Variants =
@@ -363,21 +364,21 @@ public sealed class ActiveMultitaskRecipe : Recipe<ActiveMultitaskRecipeOptions>
             {
                 (TaskBatch[] Sources, TaskBatch Target, TaskBatch Test) data = tasks.Task(corruption, digit);
                 foreach (var (name, strategy) in strategies)
-                    results[name].Add(context.Arm($"digits {corruption} {digit}, {name}", seed, run => Digit(run, options, data, strategy, corruption, digit)));
+                    results[name].Add(context.Arm($"digits {corruption} {digit}, {name}", seed, run => Digit(run, options, data, strategy, corruption, digit, known: name == SameDigit)));
             }
         }
         ReportDigits(options, context, results, seeds);
     }
 
-    private static void Digit(ArmRun run, ActiveMultitaskRecipeOptions options, (TaskBatch[] Sources, TaskBatch Target, TaskBatch Test) data, SamplingStrategy strategy, ImageCorruption corruption, int digit)
+    private static void Digit(ArmRun run, ActiveMultitaskRecipeOptions options, (TaskBatch[] Sources, TaskBatch Target, TaskBatch Test) data, SamplingStrategy strategy, ImageCorruption corruption, int digit, bool known)
     {
+        Tensor same = tensor(Enumerable.Range(0, data.Sources.Length).Select(m => CorruptedDigits.Source(corruption, m).Digit == digit ? 1.0 : 0).ToArray());
         DeepErm erm = DigitErm(options, run.Seed, run.Device, run.Trainer, run.Cancellation);
         var settings = new ActiveMultiTaskOptions { Budget = options.DigitBudget, Strategy = strategy, ExploreFraction = options.Explore, MinPerTask = options.MinPerTask, LambdaRatio = options.LambdaRatio, Ridge = options.Ridge };
-        ActiveMultiTaskResult result = new ActiveMultiTaskSampler(erm, settings).Run(new PoolOracle(data.Sources, run.Seed), data.Target);
+        ActiveMultiTaskResult result = new ActiveMultiTaskSampler(erm, settings).Run(new PoolOracle(data.Sources, run.Seed), data.Target, known ? same : null);
         result.Representation.cpu();
         Tensor wrong = result.Predict(data.Test.Inputs).sign().ne(data.Test.Labels);
         Tensor nu = Followed(result).abs();
-        Tensor same = tensor(Enumerable.Range(0, data.Sources.Length).Select(m => CorruptedDigits.Source(corruption, m).Digit == digit ? 1.0 : 0).ToArray());
         double all = nu.sum().item<double>();
         run.Metric("error", 100 * wrong.to(float64).mean().item<double>());
         run.Metric("same digit", all > 0 ? (nu * same).sum().item<double>() / all : 0);
