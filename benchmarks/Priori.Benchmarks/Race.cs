@@ -64,6 +64,13 @@ internal static class Race
             var basis = new InteractionBasisBenchmark { Edges = edges };
             basis.Setup();
             Add(text, name, Math.Max(1, rounds / 8), () => basis.ClosedForm(), () => basis.PerOutput());
+        foreach (long units in new long[] { 256, 1024, 4096 })
+        {
+            string name = $"A: bare matrix product, B: StreamingCorrelation between two layers of {units} units (3,000 observations, float64, one thread)";
+            if (!name.Contains(only, StringComparison.Ordinal)) continue;
+            var correlation = new StreamingCorrelationBenchmark { Units = units, Observations = 3000 };
+            correlation.Setup();
+            Add(text, name, Math.Max(1, rounds / (units > 1024 ? 10 : 1)), correlation.Product, correlation.Between);
         }
         return text.ToString();
     }

@@ -13,7 +13,7 @@ public class StreamingCorrelationBenchmark
     [Params(256, 4096)]
     public long Units { get; set; } = 256;
 
-    [Params(50_000)]
+    [Params(5_000, 50_000)]
     public int Observations { get; set; } = 50_000;
 
     /// <summary>Float64 is the default of the library; Float32 computes a batch's products in single precision.</summary>

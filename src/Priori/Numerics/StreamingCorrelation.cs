@@ -120,7 +120,8 @@ public sealed class StreamingCorrelation : IDisposable
 
         public (Tensor Values, Tensor Sum, Tensor Squares) Shifted(Tensor batch, string name, ScalarType products)
         {
-            Tensor values = batch.detach().to(float64) - Shift, sum = values.sum(dim: 0), squares = values.square().sum(dim: 0);
+            Tensor values = batch.dtype == float64 ? batch.detach() - Shift : batch.detach().to(float64).sub_(Shift), sum = values.sum(dim: 0);
+            Tensor squares = linalg.vector_norm(values, 2, [0L]).square(); // in one pass and without a copy
             if (!squares.isfinite().all().item<bool>()) throw new ArgumentException($"Column {squares.isfinite().logical_not().to(int64).argmax().item<long>()} of {name} holds NaN or infinity.");
             return (values.to(products), sum, squares);
         }
