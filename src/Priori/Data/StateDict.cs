@@ -10,8 +10,8 @@ namespace Priori.Data;
 [SuppressMessage("Naming", "CA1710", Justification = "state_dict is PyTorch's name for it.")]
 public sealed class StateDict : IReadOnlyDictionary<string, Tensor>, IDisposable
 {
-    /// <summary>Elements of a tensor that a combination of files holds at once: 16 MB in float32.</summary>
-    private const long BlockElements = 1 << 22;
+    /// <summary>Elements of a tensor that a combination of files holds at once: 1 MB in float32, so that blocks stay in the cache and their memory is reused.</summary>
+    private const long BlockElements = 1 << 18;
 
     private readonly Dictionary<string, Tensor> _tensors;
 
