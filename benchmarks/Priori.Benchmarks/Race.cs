@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Text;
 using Priori.Benchmarks.ClickThrough;
+using Priori.Benchmarks.Continual;
 using Priori.Benchmarks.Interpretability;
 using Priori.Benchmarks.Numerics;
 using Priori.Benchmarks.Training;
@@ -71,6 +72,19 @@ internal static class Race
             var correlation = new StreamingCorrelationBenchmark { Units = units, Observations = 3000 };
             correlation.Setup();
             Add(text, name, Math.Max(1, rounds / (units > 1024 ? 10 : 1)), correlation.Product, correlation.Between);
+        }
+        const string RehearsalFree = "rehearsal-free: 100 steps of a second task, 784-256-256, batch 64, one thread; A: fine-tuning and one more forward pass, B: ";
+        if (RehearsalFree.Contains(only, StringComparison.Ordinal))
+        {
+            var penalties = new RehearsalFreeBenchmark();
+            penalties.Setup();
+            Add(text, RehearsalFree + "without it", rounds / 2, penalties.WithOneMoreForward, penalties.FineTuning);
+            Add(text, RehearsalFree + "PredKD", rounds / 2, penalties.WithOneMoreForward, penalties.PredictionDistillation);
+            Add(text, RehearsalFree + "L2", rounds / 2, penalties.WithOneMoreForward, penalties.L2);
+            Add(text, RehearsalFree + "EWC", rounds / 2, penalties.WithOneMoreForward, penalties.ElasticWeightConsolidation);
+            var fisher = new DiagonalFisherBenchmark();
+            fisher.Setup();
+            Add(text, "rehearsal-free: diagonal Fisher information of 784-256-256-10 from 1,000 samples, one thread; A: outer products, B: one backward pass a sample", Math.Max(1, rounds / 10), fisher.OuterProducts, fisher.OneBackwardASample);
         }
         return text.ToString();
     }

@@ -149,7 +149,7 @@ public sealed class ContinualLearner : IDisposable
     /// <summary>Logits of all classes seen, in the order of <see cref="Classes"/>.</summary>
     /// <param name="inputs">Inputs [n, ...].</param>
     /// <returns>Logits [n, classes] on the device of the inputs.</returns>
-    public Tensor Logits(Tensor inputs) => Inference.Outputs(Model, inputs);
+    public Tensor Logits(Tensor inputs) => Inference.Outputs(Model, inputs, batchSize: 64);
 
     /// <summary>Class ids among all classes seen; no task identity is used.</summary>
     /// <param name="inputs">Inputs [n, ...].</param>
