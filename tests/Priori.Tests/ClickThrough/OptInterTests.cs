@@ -229,7 +229,7 @@ public class OptInterTests
             var model = new OptInterModel(Small, InteractionPlan.All(vocabulary.Pairs, InteractionMethod.Memorize), vocabulary);
             Tensor unseen = full_like(ids, 2); // combinations that no batch has keep their rows but for the decay
             OptInter.Retrain(model, unseen + arange(3, ScalarType.Int64) * 3, ones(ids.shape), ones(ids.size(0)), new OptInterTraining { CrossWeightDecay = decay, Epochs = 1 });
-            return model.state_dict();
+            return model.state_dict().ToDictionary(p => p.Key, p => p.Value.detach().clone()); // a model that is collected frees its own
         }
         Dictionary<string, Tensor> without = After(0), with = After(.1);
         foreach (string name in without.Keys)
