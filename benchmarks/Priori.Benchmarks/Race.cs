@@ -65,6 +65,7 @@ internal static class Race
             var basis = new InteractionBasisBenchmark { Edges = edges };
             basis.Setup();
             Add(text, name, Math.Max(1, rounds / 8), () => basis.ClosedForm(), () => basis.PerOutput());
+        }
         foreach (long units in new long[] { 256, 1024, 4096 })
         {
             string name = $"A: bare matrix product, B: StreamingCorrelation between two layers of {units} units (3,000 observations, float64, one thread)";
