@@ -85,15 +85,5 @@ internal static class UserModel
         return null;
     }
 
-    private static Architecture Parsed(string file, string json)
-    {
-        try
-        {
-            return Architecture.FromJson(json);
-        }
-        catch (ArgumentException exception)
-        {
-            throw new BadInputException($"{file}: {exception.Message}", exception);
-        }
-    }
+    private static Architecture Parsed(string file, string json) => BadInput.Refusing(file, () => Architecture.FromJson(json));
 }

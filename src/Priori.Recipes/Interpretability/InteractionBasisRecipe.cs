@@ -9,6 +9,7 @@ using Priori.Reporting;
 using Priori.Reproduction;
 using Priori.Runtime;
 using Priori.Training;
+using static Priori.Recipes.BadInput;
 
 namespace Priori.Recipes.Interpretability;
 
@@ -516,17 +517,5 @@ public sealed class InteractionBasisRecipe : Recipe<InteractionBasisRecipeOption
             edges.AddRange(strength.Select((s, k) => new GraphEdge(l, k % columns, k / columns, Math.Min(1, s))).Where(e => e.Strength > 0).OrderByDescending(e => e.Strength).Take(ShownEdges));
         }
         context.Figure(name, caption, GraphChart.Layered("Interactions and modules", layers, edges), 1000, 640);
-    }
-
-    private static T Refusing<T>(string path, Func<T> work)
-    {
-        try
-        {
-            return work();
-        }
-        catch (ArgumentException exception)
-        {
-            throw new BadInputException($"{path}: {exception.Message}", exception);
-        }
     }
 }

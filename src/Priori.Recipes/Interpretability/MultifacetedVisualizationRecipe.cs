@@ -8,6 +8,7 @@ using Priori.Reporting;
 using Priori.Reproduction;
 using Priori.Runtime;
 using Priori.Training;
+using static Priori.Recipes.BadInput;
 
 namespace Priori.Recipes.Interpretability;
 
@@ -669,17 +670,5 @@ public sealed class MultifacetedVisualizationRecipe : Recipe<MultifacetedVisuali
         string path = Path.HasExtension(context.OutPath) ? context.OutPath : Path.Combine(context.OutPath, "facets.csv");
         FacetFiles.WriteCsv(path, "row,unit,facet,activation", rows);
         context.Report($"{images.shape[0]} images in the facets of {units.Length} units: {path}");
-    }
-
-    private static T Refusing<T>(string what, Func<T> work)
-    {
-        try
-        {
-            return work();
-        }
-        catch (ArgumentException exception)
-        {
-            throw new BadInputException($"{what}: {exception.Message}", exception);
-        }
     }
 }

@@ -10,6 +10,7 @@ using Priori.Reporting;
 using Priori.Reproduction;
 using Priori.Runtime;
 using Priori.Training;
+using static Priori.Recipes.BadInput;
 
 namespace Priori.Recipes.Merging;
 
@@ -414,24 +415,6 @@ internal sealed partial class AtlasCheckpoints
             for (int j = 0; j < layers.Count; j++) cosines[p, j] = layers[j].Cosines[p];
         _context.Figure("cosines", "Cosine of each pair of task vectors in every block: below 0 they pull against each other.", Charts.Heatmap("Agreement of the task vectors", cosines, "block", "pair", [.. layers.Select(l => l.Block)], pairs), Math.Max(900, 24 * layers.Count));
     }
-
-    private static T Refusing<T>(string path, Func<T> work)
-    {
-        try
-        {
-            return work();
-        }
-        catch (ArgumentException exception)
-        {
-            throw new BadInputException($"{path}: {exception.Message}", exception);
-        }
-    }
-
-    private static void Refusing(string path, Action work) => Refusing(path, () =>
-    {
-        work();
-        return 0;
-    });
 
     [GeneratedRegex(@"\d+")]
     private static partial Regex Digits();

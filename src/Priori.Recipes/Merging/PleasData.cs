@@ -43,9 +43,9 @@ internal sealed record MergeFolder(string Path, IReadOnlyList<Checkpoint> Checkp
         if (!Is(data)) throw new BadInputException($"{path} has no a.safetensors; a folder to merge holds a.safetensors, b.safetensors, arch.json (or wiring.json) and calib.npz, .npy, .safetensors or a folder calib of images. Or name the checkpoints with --data.tuned.");
         string File(string name) => System.IO.Path.Combine(path, name);
         if (!System.IO.File.Exists(File("b.safetensors"))) throw new BadInputException($"{path} has no b.safetensors, the second checkpoint.");
-        Architecture? Describe(string name) => System.IO.File.Exists(File(name)) ? Checked(File(name), Architecture.FromJson) : null;
+        Architecture? Describe(string name) => System.IO.File.Exists(File(name)) ? BadInput.Refusing(File(name), () => Architecture.FromJson(System.IO.File.ReadAllText(File(name)))) : null;
         Architecture? architecture = Describe("arch.json");
-        PermutationSpec? wiring = System.IO.File.Exists(File("wiring.json")) ? Checked(File("wiring.json"), PermutationSpec.FromJson) : null;
+        PermutationSpec? wiring = System.IO.File.Exists(File("wiring.json")) ? BadInput.Refusing(File("wiring.json"), () => PermutationSpec.FromJson(System.IO.File.ReadAllText(File("wiring.json")))) : null;
         if (architecture is null && wiring is null) throw new BadInputException($"{path} has neither arch.json (layers of the network) nor wiring.json (permutation groups).");
         string? calibration = CalibrationFiles.Select(File).FirstOrDefault(f => System.IO.File.Exists(f) || Directory.Exists(f));
         string[] checkpoints = [.. Enumerable.Range('a', 26).Select(letter => File($"{(char)letter}.safetensors")).TakeWhile(System.IO.File.Exists)];
@@ -84,17 +84,5 @@ internal sealed record MergeFolder(string Path, IReadOnlyList<Checkpoint> Checkp
         var text = new StringBuilder("layer,mse_before,mse_after\n");
         foreach (LayerLoss loss in losses) text.Append(CultureInfo.InvariantCulture, $"{loss.Layer},{loss.Before:R},{loss.After:R}\n");
         AtomicFile.WriteText(path, text.ToString());
-    }
-
-    private static T Checked<T>(string path, Func<string, T> parse)
-    {
-        try
-        {
-            return parse(System.IO.File.ReadAllText(path));
-        }
-        catch (ArgumentException exception)
-        {
-            throw new BadInputException($"{path}: {exception.Message}", exception);
-        }
     }
 }

@@ -9,6 +9,7 @@ using Priori.Reporting;
 using Priori.Reproduction;
 using Priori.Runtime;
 using Priori.Training;
+using static Priori.Recipes.BadInput;
 
 namespace Priori.Recipes.Merging;
 
@@ -578,18 +579,6 @@ public sealed class PleasRecipe : Recipe<PleasRecipeOptions>
         AtomicFile.WriteText(context.OutPath, text.ToString());
         context.Report($"Predicted {logits.shape[0]} rows.");
         if (examples.Labels is not null && model.ClassesA == 0) context.Report(FormattableString.Invariant($"Accuracy {Classification.Accuracy(logits, examples.Labels):0.0000}."));
-    }
-
-    private static T Refusing<T>(string path, Func<T> work)
-    {
-        try
-        {
-            return work();
-        }
-        catch (ArgumentException exception)
-        {
-            throw new BadInputException($"{path}: {exception.Message}", exception);
-        }
     }
 
     // Digits upright and turned by 90 degrees.

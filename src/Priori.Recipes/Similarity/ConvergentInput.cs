@@ -3,6 +3,7 @@ using Priori.Nn;
 using Priori.Reproduction;
 using Priori.Runtime;
 using Priori.Similarity;
+using static Priori.Recipes.BadInput;
 
 namespace Priori.Recipes.Similarity;
 
@@ -49,18 +50,6 @@ internal sealed class ConvergentInput
         Examples examples = Examples.Read(data.Path, network.Architecture.Input, options.Mean, options.Deviation);
         if (layers.FirstOrDefault(l => network.Architecture.Layers.All(x => x.Name != l)) is { } missing) throw new BadInputException($"{path} has no layer '{missing}'; the run compared: {string.Join(", ", layers)}.");
         return layers.ToDictionary(l => l, l => Inference.Outputs(network, x => network.Evaluate(x, l), examples.Inputs));
-    }
-
-    public static T Refusing<T>(string what, Func<T> work)
-    {
-        try
-        {
-            return work();
-        }
-        catch (ArgumentException exception)
-        {
-            throw new BadInputException($"{what}: {exception.Message}", exception);
-        }
     }
 
     private static (string[] A, string[] B) Layers(Architecture a, Architecture b, ConvergentLearningRecipeOptions options, string what)

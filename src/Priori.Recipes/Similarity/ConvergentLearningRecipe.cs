@@ -343,7 +343,7 @@ public sealed class ConvergentLearningRecipe : Recipe<ConvergentLearningRecipeOp
         context.Arm("layers", context.Seeds[0], run =>
         {
             ConvergentInput input = ConvergentInput.Read(data, options, context.Device);
-            IReadOnlyList<LayerConvergence> report = ConvergentInput.Refusing(input.What, () => input.Build(options.Analysis(run.Seed)));
+            IReadOnlyList<LayerConvergence> report = BadInput.Refusing(input.What, () => input.Build(options.Analysis(run.Seed)));
             foreach (LayerConvergence layer in report) ConvergentOutputs.Measure(run, layer, options);
             ConvergentOutputs.Save(run, context, report, input.LayersB, options);
         });

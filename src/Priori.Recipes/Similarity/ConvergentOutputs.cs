@@ -360,10 +360,10 @@ internal static class ConvergentOutputs
         {
             int i = maps.Layers.Count == 1 ? 0 : maps.Layers.Select(l => l.Layer).ToList().IndexOf(name);
             ConvergentLayer layer = maps.Layers[i];
-            CrossCorrelation correlation = ConvergentInput.Refusing($"{pathA} and {pathB}", () => CrossCorrelation.Of(a.cpu(), b.cpu()));
+            CrossCorrelation correlation = BadInput.Refusing($"{pathA} and {pathB}", () => CrossCorrelation.Of(a.cpu(), b.cpu()));
             if (correlation.A.Count != layer.UnitsA || correlation.B.Count != layer.UnitsB)
                 throw new BadInputException($"{pathA} and {pathB}: '{name}' has {correlation.A.Count} and {correlation.B.Count} units; the run compared {layer.UnitsA} and {layer.UnitsB}.");
-            MatchingResult semi = ConvergentInput.Refusing($"{pathA} and {pathB}", () => UnitMatching.SemiMatching(correlation)), anew = UnitMatching.Bipartite(correlation);
+            MatchingResult semi = BadInput.Refusing($"{pathA} and {pathB}", () => UnitMatching.SemiMatching(correlation)), anew = UnitMatching.Bipartite(correlation);
             long[] assignment = tensors[$"{i}/matching"].data<long>().ToArray();
             double[] then = tensors[$"{i}/score"].data<double>().ToArray();
             double[] now = [.. assignment.Select((partner, unit) => partner < 0 ? double.NaN : correlation.Between[unit, partner].item<double>())];

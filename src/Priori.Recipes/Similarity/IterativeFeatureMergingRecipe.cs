@@ -9,6 +9,7 @@ using Priori.Reproduction;
 using Priori.Runtime;
 using Priori.Similarity;
 using Priori.Training;
+using static Priori.Recipes.BadInput;
 
 namespace Priori.Recipes.Similarity;
 
@@ -184,6 +185,13 @@ public sealed class IterativeFeatureMergingRecipe : Recipe<IterativeFeatureMergi
         return Classification.Accuracy(Inference.Outputs(network, x), y);
     }
 
+    private static string Named(PruningCriterion pruner) => pruner switch
+    {
+        PruningCriterion.Magnitude => "pruning by magnitude",
+        PruningCriterion.IncomingNorm => "pruning by incoming norm",
+        _ => "random pruning",
+    };
+
     private static double Parameters(IReadOnlyDictionary<string, Tensor> state) => state.Where(t => t.Value.is_floating_point() && !t.Key.Contains("running_", StringComparison.Ordinal)).Sum(t => (double)t.Value.numel());
 
     private static void RunPerceptron(IterativeFeatureMergingRecipeOptions options, RunContext context, (Tensor X, Tensor Y) train, Tensor testX, Tensor testY)
@@ -246,7 +254,7 @@ public sealed class IterativeFeatureMergingRecipe : Recipe<IterativeFeatureMergi
         // Parameters fall with beta, so positions are turned round.
         static Curve Ascending(Curve c) => new(c.Label, [.. c.X.Reverse()], [.. c.Ys.Select(y => (IReadOnlyList<double>)[.. y.Reverse()])], c.Dashed);
         context.Figure("accuracy-parameters", "Accuracy against the share of parameters left, without fine-tuning, for merging and for pruning to the same widths.",
-            Charts.Lines("Merging against pruning", "parameters left", "accuracy", [Ascending(Line("merging", "merged", judged)), .. s_pruners.Select(p => Ascending(Line(p.ToString(), p.ToString(), judged, dashed: true)))]));
+            Charts.Lines("Merging against pruning", "parameters left", "accuracy", [Ascending(Line("merging", "merged", judged)), .. s_pruners.Select(p => Ascending(Line(Named(p), p.ToString(), judged, dashed: true)))]));
         context.Figure("complexity", "Share of the features that is left against the threshold: two widths, and the same width with less weight decay.",
             Charts.Lines("Feature complexity", "beta", "features left", [.. sweeps.Select(s => new Curve(FormattableString.Invariant($"{options.Width}, weight decay {s.Key}"), options.Betas, [.. s.Value.Select(a => (IReadOnlyList<double>)a.Series("features").Y)])),
                 new Curve($"{2 * options.Width}, weight decay {options.WeightDecays[0].ToString(CultureInfo.InvariantCulture)}", options.Betas, [.. wide.Select(a => (IReadOnlyList<double>)a.Series("features").Y)])], logX: options.Betas.All(b => b > 0)));
@@ -420,17 +428,5 @@ public sealed class IterativeFeatureMergingRecipe : Recipe<IterativeFeatureMergi
         string path = Path.HasExtension(context.OutPath) ? context.OutPath : Path.Combine(context.OutPath, "predictions.csv");
         AtomicFile.WriteText(path, text.ToString());
         context.Report($"Predicted {examples.Count} rows{(examples.Labels is { } labels ? FormattableString.Invariant($", accuracy {Classification.Accuracy(logits, labels):0.0000}") : "")}: {path}");
-    }
-
-    private static T Refusing<T>(string path, Func<T> work)
-    {
-        try
-        {
-            return work();
-        }
-        catch (ArgumentException exception)
-        {
-            throw new BadInputException($"{path}: {exception.Message}", exception);
-        }
     }
 }
