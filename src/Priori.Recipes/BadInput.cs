@@ -14,7 +14,10 @@ internal static class BadInput
         }
         catch (ArgumentException exception)
         {
-            throw new BadInputException($"{what}: {exception.Message}", exception);
+            // The user has no parameters: .NET adds their names to the message.
+            string suffix = $" (Parameter '{exception.ParamName}')";
+            string message = exception.Message.EndsWith(suffix, StringComparison.Ordinal) ? exception.Message[..^suffix.Length] : exception.Message;
+            throw new BadInputException($"{what}: {message}", exception);
         }
     }
 

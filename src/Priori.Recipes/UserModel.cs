@@ -40,17 +40,14 @@ internal static class UserModel
     {
         if (!File.Exists(checkpoint)) throw new BadInputException($"The checkpoint {checkpoint} does not exist.");
         Dictionary<string, Tensor> state = Safetensors.Read(checkpoint);
-        Network? network = null;
         try
         {
-            network = new Network(architecture);
-            network.Load(state).eval();
-            return network;
-        }
-        catch (ArgumentException exception)
-        {
-            network?.Dispose();
-            throw new BadInputException($"{checkpoint}: {exception.Message}", exception);
+            return BadInput.Refusing(checkpoint, () =>
+            {
+                var network = new Network(architecture);
+                network.Load(state).eval();
+                return network;
+            });
         }
         finally
         {

@@ -51,6 +51,7 @@ public sealed class UserModelTests : IDisposable
         Assert.Contains("--data.arch", Assert.Throws<BadInputException>(() => UserModel.Load(path)).Message);
         File.WriteAllText(other, Architectures.Mlp([4], [5], 2).ToJson());
         Assert.Contains("[3, 4] in the checkpoint and [5, 4]", Assert.Throws<BadInputException>(() => UserModel.Load(path, other)).Message);
+        Assert.DoesNotContain("Parameter", Assert.Throws<BadInputException>(() => UserModel.Load(path, other)).Message);
         File.WriteAllText(other, "{");
         Assert.Contains("other.json", Assert.Throws<BadInputException>(() => UserModel.Load(path, other)).Message);
         File.WriteAllText(Path.Combine(_folder, "model.json"), "[1");
